@@ -15,7 +15,7 @@ from importlib import resources
 PACKAGE = "airflow_provider_oscar.supervisor"
 #: Order of the sources in the program: what is imported comes first, for people who read it.
 MODULES = (
-    "errors", "text", "trees", "spec", "sealing", "transport", "parallel", "stage_in", "parts", "stores",
+    "errors", "text", "trees", "spec", "sealing", "transport", "parallel", "ranges", "stage_in", "parts", "stores",
     "destinations", "outputs", "manifest", "access", "usage", "launch", "joblog", "command", "worker", "job", "slots",
     "batch", "wrap", "main",
 )  # fmt: skip

@@ -15,7 +15,8 @@ from typing import BinaryIO, Callable
 
 from airflow_provider_oscar.supervisor.errors import StageError
 from airflow_provider_oscar.supervisor.parallel import in_parallel
-from airflow_provider_oscar.supervisor.stage_in import CHUNK, new_digest
+from airflow_provider_oscar.supervisor.ranges import CHUNK
+from airflow_provider_oscar.supervisor.stage_in import new_digest
 from airflow_provider_oscar.supervisor.text import encoded, quoted, setting
 from airflow_provider_oscar.supervisor.transport import local_file
 

@@ -8,11 +8,12 @@ import http.client
 import os
 import re
 import sys
-import zlib
+import threading
 from typing import Any, NoReturn
 
 from airflow_provider_oscar.supervisor.errors import EXIT_ACCESS, EXIT_INPUT, RefusedError, StageError, TransientError
 from airflow_provider_oscar.supervisor.parallel import in_parallel
+from airflow_provider_oscar.supervisor.ranges import CHUNK, CREW, Adler32, ByteRange, Digests, ranges_of
 from airflow_provider_oscar.supervisor.spec import plain_etag
 from airflow_provider_oscar.supervisor.text import quoted, say, setting
 from airflow_provider_oscar.supervisor.transport import (
@@ -25,7 +26,8 @@ from airflow_provider_oscar.supervisor.transport import (
     redirected,
 )
 
-CHUNK = 1024 * 1024
+#: Requests for bytes on their way at a time, of all objects.
+TRANSFERS = 16
 #: Headers by which two polls at a door are compared.
 DOOR_VERSION = ("ETag", "Last-Modified", "Content-Length")
 
@@ -46,15 +48,18 @@ def stage_in(sources: list[dict[str, object]], folder: str) -> list[int]:
     :raises StageError: of the first that cannot be fetched.
     """
 
+    transfers = int(setting("TRANSFERS", TRANSFERS))
+    crew = max(1, min(CREW, transfers // max(len(sources), 1)))
+
     def fetch(source: dict[str, Any]) -> int:
         path = os.path.join(folder, source["name"])
         with local_file("create the input directory"):
             os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        download = Download(source, path)
+        download = Download(source, path, crew)
         persist("stage-in of {}".format(quoted(source["uri"])), download.attempt, lambda: download.count)
         return download.count
 
-    results = in_parallel(fetch, sources, int(setting("TRANSFERS", 16)))
+    results = in_parallel(fetch, sources, transfers)
     for result in results:
         if isinstance(result, Exception):
             raise result
@@ -65,21 +70,48 @@ def stage_in(sources: list[dict[str, object]], folder: str) -> list[int]:
     return [int(size) for size in results]
 
 
-class Download:
-    """One object on its way; an attempt goes on where the one before it was cut off."""
+#: The gravity of an error that no other attempt changes.
+DECIDES = 0
 
-    def __init__(self, source: dict[str, Any], path: str) -> None:
+
+class StartOverError(TransientError):
+    """What came cannot be gone on with."""
+
+
+class StoppedError(Exception):
+    """Another range failed, and this one waits for the next attempt."""
+
+
+class Download:
+    """One object on its way; an attempt goes on where the one before it was cut off.
+
+    :param crew: how many ranges of it may be on their way at a time.
+    """
+
+    def __init__(self, source: dict[str, Any], path: str, crew: int) -> None:
         self.source, self.path = source, path
         self.what = "object {}".format(quoted(source["uri"]))
+        self._crew = crew
         self._wrong = ""
         self._seen_at_door: tuple[str, ...] | None = None
+        self._lock = threading.Lock()
+        #: Begin no other range; go on with none.
+        self._pause, self._end = threading.Event(), threading.Event()
         self._restart()
 
     def _restart(self) -> None:
-        kind = (self.source["checksum"] or ("adler32", ""))[0]
-        self.count, self._adler, self._etag, self._whole = 0, 1, "", False
-        self._digest = None if kind == "adler32" else new_digest(kind)
+        kind = (self.source["checksum"] or ("", ""))[0]
+        self._ranges = ranges_of(self.source["size"] if self._crew > 1 else None)
+        self._etag, self._whole = "", False
+        self._digest = Adler32() if kind == "adler32" else new_digest(kind) if kind else None
         self._md5 = new_digest("md5") if re.match(r"[0-9a-f]{32}\Z", self._tag_to_compare()) else None
+        digests = [digest for digest in (self._digest, self._md5) if digest is not None]
+        self._digests = Digests(self.path, self._ranges, digests)
+
+    @property
+    def count(self) -> int:
+        """Bytes that are there."""
+        return sum(each.at - each.start for each in self._ranges)
 
     def _tag_to_compare(self) -> str:
         """Return the tag of an S3 object, where it may be the MD5 of its content."""
@@ -90,20 +122,48 @@ class Download:
         """Fetch what is missing; the file is the object's afterwards, or an exception says why not."""
         self._look_at_door()
         if not self._whole:
-            self._fetch()
+            self._fetch_all()
             self._whole = True
         self._look_at_door()
         self._verify()
 
-    def _fetch(self) -> None:
+    def _fetch_all(self) -> None:
+        """Fetch the ranges that are missing.
+
+        Where one fails, those that are on their way arrive, and no other is begun; the gravest failure is raised.
+        """
+        if not self.count:
+            with local_file("create the input file"):
+                open(self.path, "wb").close()
+        self._pause.clear()
+        missing = [each for each in self._ranges if each.missing]
+        results = in_parallel(self._fetch_or_stop, missing, self._crew)
+        failed = [each for each in results if isinstance(each, Exception) and not isinstance(each, StoppedError)]
+        if any(isinstance(each, StartOverError) for each in failed):
+            self._restart()
+        if failed:
+            raise min(failed, key=_gravity)
+        self._digests.finish()
+
+    def _fetch_or_stop(self, part: ByteRange) -> None:
+        if self._pause.is_set():
+            raise StoppedError
+        try:
+            self._fetch(part)
+        except Exception as error:
+            self._pause.set()
+            if _gravity(error) == DECIDES:
+                self._end.set()
+            raise
+
+    def _fetch(self, part: ByteRange) -> None:
         url, headers = self.source["url"], self.source["headers"]
         for hops in range(REDIRECTS + 1):
-            asked = {**headers, "Range": f"bytes={self.count}-"} if self.count else headers
-            with exchange("GET", url, asked) as answer:
+            with exchange("GET", url, {**headers, **part.header()}) as answer:
                 if answer.status in (301, 302, 303, 307, 308):
                     url, headers = redirected(url, headers, answer.getheader("Location"))
                     continue
-                self._take(answer, hops > 0)
+                self._take(answer, part, hops > 0)
                 return
         raise StageError(f"{self.what}: more than {REDIRECTS} redirects", reason="redirect")
 
@@ -141,7 +201,7 @@ class Download:
             "input-changed",
         )
 
-    def _take(self, answer: http.client.HTTPResponse, elsewhere: bool) -> None:
+    def _take(self, answer: http.client.HTTPResponse, part: ByteRange, elsewhere: bool) -> None:
         """Take the bytes of an answer.
 
         :param elsewhere: it is not the store's own, but of where it sent us.
@@ -151,13 +211,19 @@ class Download:
                 raise TransientError(f"the server we were sent to answers {answer.status}")
             self._vanished(answer.status)
         if answer.status == 416:
-            self._restart()
-            raise TransientError("the server has no more bytes; starting over")
+            raise StartOverError("the server has no more bytes; starting over")
         if answer.status not in (200, 206):
             self._refused(answer)
-        total = self._total(answer)
+        if answer.status == 200 and part.end is not None:
+            self._crew = 1
+            raise StartOverError("the server sends whole objects only; fetching it as one")
+        if answer.status == 200 and part.at:
+            self._restart()
+            (part,) = self._ranges
+        total = answer.length if answer.status == 200 else self._total(answer, part)
         self._check_identity(answer, total)
-        self._receive(answer, self.source["size"] if total is None else total)
+        size = self.source["size"] if total is None else total
+        self._receive(answer, part, size if part.end is None else part.end)
 
     def _refused(self, answer: http.client.HTTPResponse) -> None:
         try:
@@ -167,64 +233,58 @@ class Download:
             error.permanent = error.permanent and error.code != EXIT_ACCESS
             raise
 
-    def _total(self, answer: http.client.HTTPResponse) -> int | None:
-        """Return the length of the whole object, and start over where the server sends it from its start."""
-        if answer.status == 200:
-            self._restart()
-            return answer.length
-        part = re.match(r"bytes ([0-9]+)-[0-9]+/([0-9]+)\Z", answer.getheader("Content-Range") or "")
-        if part is None or int(part.group(1)) != self.count:
-            self._restart()
-            raise TransientError("the server sent another part than the one that is missing")
-        return int(part.group(2))
+    @staticmethod
+    def _total(answer: http.client.HTTPResponse, part: ByteRange) -> int:
+        """Return the length of the whole object of which the answer has a part."""
+        found = re.match(r"bytes ([0-9]+)-[0-9]+/([0-9]+)\Z", answer.getheader("Content-Range") or "")
+        if found is None or int(found.group(1)) != part.at:
+            raise StartOverError("the server sent another part than the one that is missing")
+        return int(found.group(2))
 
     def _check_identity(self, answer: http.client.HTTPResponse, total: int | None) -> None:
         """Refuse another version of the object before its first byte is read."""
-        etag, old = plain_etag(answer.getheader("ETag")), self._etag or self.source["etag"]
-        if old and etag and etag != old:
-            changed = f"its entity tag was {quoted(old)} and is now {quoted(etag)}"
-        elif None not in (self.source["size"], total) and total != self.source["size"]:
-            changed = "it had {} bytes and now has {}".format(self.source["size"], total)
-        else:
+        with self._lock:
+            etag, old = plain_etag(answer.getheader("ETag")), self._etag or self.source["etag"]
+            if old and etag and etag != old:
+                self._changed(f"its entity tag was {quoted(old)} and is now {quoted(etag)}")
+            if None not in (self.source["size"], total) and total != self.source["size"]:
+                self._changed("it had {} bytes and now has {}".format(self.source["size"], total))
             self._etag = etag
             if answer.getheader("x-amz-server-side-encryption") == "aws:kms" or answer.getheader(
                 "x-amz-server-side-encryption-customer-algorithm"
             ):
                 self._md5 = None  # the tag of an encrypted object is not the MD5 of its content
-            return
-        self._changed(changed)
 
-    def _receive(self, answer: http.client.HTTPResponse, expected: int | None) -> None:
+    def _receive(self, answer: http.client.HTTPResponse, part: ByteRange, end: int | None) -> None:
+        """Write the bytes of an answer.
+
+        :param end: the byte after the last, where that is known.
+        """
         with local_file("create the input file"):
-            file = open(self.path, "r+b" if self.count else "wb")  # noqa: SIM115 (closed below; a broken connection must not count as a local error)
+            whole = part.end is None and not part.at
+            file = open(self.path, "wb" if whole else "r+b")  # noqa: SIM115 (closed below; a broken connection must not count as a local error)
         with file:
-            file.seek(self.count)
+            file.seek(part.at)
             for chunk in iter(lambda: answer.read(CHUNK), b""):
-                if expected is not None and self.count + len(chunk) > expected:
+                if end is not None and part.at + len(chunk) > end:
                     raise StageError(
-                        f"{self.what} is longer than the {expected} bytes it was seen with", EXIT_INPUT, "input-changed"
+                        f"{self.what} is longer than the {end} bytes it was seen with", EXIT_INPUT, "input-changed"
                     )
                 with local_file("write the input file"):
                     file.write(chunk)
                     file.flush()
-                self._count(chunk)
-        if expected is not None and self.count < expected:
-            raise TransientError(f"the connection ended after {self.count} of {expected} bytes")
-
-    def _count(self, chunk: bytes) -> None:
-        self.count += len(chunk)
-        self._adler = zlib.adler32(chunk, self._adler)
-        for digest in (self._digest, self._md5):
-            if digest is not None:
-                digest.update(chunk)
+                part.at += len(chunk)
+                self._digests.add(part.at - len(chunk), chunk)
+                if self._end.is_set():
+                    raise StoppedError
+        if end is not None and part.at < end:
+            raise TransientError(f"the connection ended after {part.at} of {end} bytes")
 
     def _verify(self) -> None:
-        kind, wanted = self.source["checksum"] or ("adler32", "")
-        seen = f"{self._adler:08x}" if self._digest is None else self._digest.hexdigest()
-        if self._digest is None and kind != "adler32":
-            wanted = ""
-        if wanted and seen != wanted.rjust(8, "0"):
-            self._mismatch(f"its {kind} checksum is {seen}, not {quoted(wanted)}", seen)
+        if self._digest is not None:
+            (kind, wanted), seen = self.source["checksum"], self._digest.hexdigest()
+            if seen != wanted.rjust(8, "0"):
+                self._mismatch(f"its {kind} checksum is {seen}, not {quoted(wanted)}", seen)
         if self._md5 is not None and self._md5.hexdigest() != self._tag_to_compare():
             seen = self._md5.hexdigest()
             self._mismatch(f"its MD5 is {seen}, its entity tag {quoted(self.source['etag'])}", seen)
@@ -240,3 +300,12 @@ class Download:
             )
         self._wrong = seen
         raise TransientError(problem, EXIT_INPUT, "checksum")
+
+
+def _gravity(error: Exception) -> int:
+    """What decides comes first, then a refusal, which fresh access may mend, then what another attempt may."""
+    if isinstance(error, TransientError):
+        return 2
+    if isinstance(error, RefusedError):
+        return 1
+    return DECIDES if isinstance(error, StageError) else 3

@@ -22,8 +22,9 @@ from urllib.parse import quote, urlsplit
 
 from airflow_provider_oscar.supervisor.errors import StageError, TransientError
 from airflow_provider_oscar.supervisor.parts import S3_OBJECT_LIMIT, MultipartUpload, Region, goes_in_parts, longest_key
+from airflow_provider_oscar.supervisor.ranges import CHUNK
 from airflow_provider_oscar.supervisor.spec import plain_etag
-from airflow_provider_oscar.supervisor.stage_in import CHUNK, new_digest
+from airflow_provider_oscar.supervisor.stage_in import new_digest
 from airflow_provider_oscar.supervisor.text import encoded, quoted, say
 from airflow_provider_oscar.supervisor.transport import (
     REDIRECTS,

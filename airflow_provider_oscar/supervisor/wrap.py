@@ -18,7 +18,7 @@ from airflow_provider_oscar.supervisor.errors import RUN, StageError
 from airflow_provider_oscar.supervisor.joblog import JobLog
 from airflow_provider_oscar.supervisor.manifest import first_manifest, print_marker, read_metrics
 from airflow_provider_oscar.supervisor.outputs import find_outputs
-from airflow_provider_oscar.supervisor.stage_in import CHUNK
+from airflow_provider_oscar.supervisor.ranges import CHUNK
 from airflow_provider_oscar.supervisor.stores import S3_KEY_LIMIT, open_regular
 from airflow_provider_oscar.supervisor.text import clip, encoded, say, utc_now
 

@@ -8,14 +8,17 @@ manifest as well. The others copy the same files to and from the same SeaweedFS 
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import os
 import shutil
 import statistics
 import subprocess
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -35,6 +38,8 @@ OUTPUTS = {
     "one file of 200 MB": (1, 200_000_000),
 }
 INPUT_BYTES = 200_000_000
+#: Bytes a second that a long way gives each connection, whatever the link is good for.
+PACE = 20_000_000
 _numbers = count()
 
 
@@ -42,15 +47,16 @@ class Bench:
     """Copies between one folder and one bucket.
 
     :param s3: the server.
+    :param endpoint: its address.
     :param folder: on the file system that the supervisor works on.
     """
 
-    def __init__(self, s3: LocalS3, folder: Path) -> None:
-        self.s3 = s3
+    def __init__(self, s3: LocalS3, endpoint: str, folder: Path) -> None:
         self.folder = folder
+        os.environ["AIRFLOW_CONN_OSCAR_S3_DEFAULT"] = json.dumps({**s3.connection(), "host": endpoint})
         remote = {
             "type": "s3", "provider": "Other", "access_key_id": s3.access_key, "secret_access_key": s3.secret_key,
-            "endpoint": s3.endpoint, "region": s3.region,
+            "endpoint": endpoint, "region": s3.region,
         }  # fmt: skip
         self._environment = {
             "PATH": os.environ["PATH"],
@@ -58,7 +64,7 @@ class Bench:
             "AWS_ACCESS_KEY_ID": s3.access_key,
             "AWS_SECRET_ACCESS_KEY": s3.secret_key,
             "AWS_DEFAULT_REGION": s3.region,
-            "AWS_ENDPOINT_URL": s3.endpoint,
+            "AWS_ENDPOINT_URL": endpoint,
             **{f"RCLONE_CONFIG_BENCH_{name.upper()}": value for name, value in remote.items()},
         }
 
@@ -131,13 +137,42 @@ def _compare(what: str, ways: Mapping[str, Callable[[], None]]) -> None:
     print(f"{what}: ours {ours:.1f} s{', ' if ratios else ''}{ratios}", flush=True)
 
 
+@contextlib.contextmanager
+def long_way(endpoint: str) -> Iterator[str]:
+    """Yield the address of a server behind a long way, which gives each connection :data:`PACE` and no more."""
+    host, _, port = endpoint.rpartition("/")[2].partition(":")
+    loop = asyncio.new_event_loop()
+
+    async def copy(source: asyncio.StreamReader, target: asyncio.StreamWriter, pace: float) -> None:
+        due = loop.time()
+        while data := await source.read(1 << 16):
+            due = max(due, loop.time() - 0.1) + len(data) / pace
+            await asyncio.sleep(due - loop.time())
+            target.write(data)
+            await target.drain()
+        target.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        back, forth = await asyncio.open_connection(host, int(port))
+        with contextlib.suppress(OSError):
+            await asyncio.gather(copy(reader, forth, PACE), copy(back, writer, PACE))
+
+    server = loop.run_until_complete(asyncio.start_server(serve, "127.0.0.1", 0))
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+
+
 def main() -> None:
     """Measure all, and print."""
     with tempfile.TemporaryDirectory(prefix="bench-transfers-") as name, LocalS3(Path(name, "s3")) as s3:
         folder = Path(name)
-        os.environ["AIRFLOW_CONN_OSCAR_S3_DEFAULT"] = json.dumps(s3.connection())
         s3.create_bucket(BUCKET)
-        contenders = Bench(s3, folder).contenders()
+        contenders = Bench(s3, s3.endpoint, folder).contenders()
         for what, (number, size) in OUTPUTS.items():
             files = folder / "files"
             files.mkdir()
@@ -149,6 +184,10 @@ def main() -> None:
         s3.client().put_object(Bucket=BUCKET, Key="input.dat", Body=os.urandom(INPUT_BYTES))
         ways = {who: partial(fetch, "input.dat") for who, (_, fetch) in contenders.items()}
         _compare("one object of 200 MB to the job", ways)
+        with long_way(s3.endpoint) as endpoint:
+            contenders = Bench(s3, endpoint, folder).contenders()
+            ways = {who: partial(fetch, "input.dat") for who, (_, fetch) in contenders.items()}
+            _compare(f"the same at {PACE / 1e6:.0f} MB/s for each connection", ways)
 
 
 if __name__ == "__main__":

@@ -91,15 +91,16 @@ class Handler(BaseHTTPRequestHandler):
             self.end_headers()
 
     def answer_part(self, data: bytes) -> None:
-        """The whole, or what follows the first byte asked for."""
-        asked = re.fullmatch(r"bytes=(\d+)-", self.headers["Range"] or "")
+        """The whole, or the bytes asked for."""
+        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers["Range"] or "")
         if asked is None:
             self.answer(200, data, **self.server.headers)
         elif int(asked[1]) >= len(data):
             self.answer(416)
         else:
-            part = f"bytes {asked[1]}-{len(data) - 1}/{len(data)}"
-            self.answer(206, data[int(asked[1]) :], Content_Range=part, **self.server.headers)
+            last = min(int(asked[2] or len(data)), len(data) - 1)
+            part = f"bytes {asked[1]}-{last}/{len(data)}"
+            self.answer(206, data[int(asked[1]) : last + 1], Content_Range=part, **self.server.headers)
 
     def do_POST(self) -> None:
         if not self._begin():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import itertools
 import json
 import os
@@ -151,6 +152,15 @@ class TestStaging:
         assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"input"]
         other = httpx.get(f"{site.door}{site.base}/jobs/other", headers=given["headers"], verify=site.tls)
         assert other.status_code == 403
+
+    def test_a_large_file_comes_as_several_ranges(self, hook, tmp_path, monkeypatch):
+        monkeypatch.setenv("OSCAR_SUPERVISOR_RANGES_FROM", "1")
+        monkeypatch.setenv("OSCAR_SUPERVISOR_RANGE_SIZE", "100000")
+        data = hashlib.sha256(b"large").digest() * 30_000
+        hook.put_bytes("/jobs", "large", data)
+        given = msgspec.to_builtins(hook.stage_in(hook.head("/jobs", "large"), lifetime=HOUR))
+        assert supervised.stage_in([read_input(given)], str(tmp_path)) == [len(data)]
+        assert [path.read_bytes() for path in tmp_path.iterdir()] == [data]
 
     def test_an_overwritten_input_is_named(self, hook, tmp_path):
         hook.put_bytes("/jobs", "again", b"old")

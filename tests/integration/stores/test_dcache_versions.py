@@ -54,10 +54,10 @@ def test_a_file_of_the_same_size_in_its_place_is_noticed_and_read_once_at_most(
     taken = []
     real = supervised.Download._take
 
-    def take(self, answer, elsewhere):
+    def take(self, answer, part, elsewhere):
         taken.append(elsewhere)
         hook.put_bytes("/in", "f", b"the new one")  # while the old one is on its way
-        real(self, answer, elsewhere)
+        real(self, answer, part, elsewhere)
 
     monkeypatch.setattr(supervised.Download, "_take", take)
     source = read_input({**seen, "checksum": seen["checksum"] if checksum == "known" else None})
