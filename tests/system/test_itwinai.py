@@ -8,7 +8,6 @@ Run by ``make itwinai``, which says what it downloads. The code of the use case 
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,8 +41,7 @@ SHOWERS = 8
 def itwinai() -> tuple[Path, Path]:
     """Directory of the programs, and of the use case's code with a model made by it."""
     python, code = environments.itwinai(os.environ.get("ITWINAI_USE_CASE", ""))
-    if not (code / "3dgan-inference.pth").exists():
-        subprocess.run([python, "create_inference_sample.py"], cwd=code, check=True)
+    environments.itwinai_model(python, code)
     return python.parent, code
 
 

@@ -81,6 +81,14 @@ def itwinai(use_case: str = "") -> tuple[Path, Path]:
     return python, Path(use_case) if use_case else python.parent.parent / "itwinai" / "use-cases" / "3dgan"
 
 
+def itwinai_model(python: Path, code: Path) -> Path:
+    """The model beside the code of the use case, which a script there makes: the trained ones are not published."""
+    model = code / "3dgan-inference.pth"
+    if not model.exists():
+        run([str(python), "create_inference_sample.py"], cwd=code, timeout=_TIMEOUT)
+    return model
+
+
 def _environment(name: str, contents: Sequence[str], fill: Callable[[Path], None]) -> Path:
     """Return the interpreter of an environment, which is made if there is none with these contents.
 

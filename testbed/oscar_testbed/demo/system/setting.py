@@ -19,7 +19,7 @@ import httpx
 from oscar_testbed import __version__
 from oscar_testbed.demo import scenario
 from oscar_testbed.demo.progress import Progress
-from oscar_testbed.demo.system.image import inference_image
+from oscar_testbed.demo.system.image import InferenceImage, inference_image, itwinai_image
 from oscar_testbed.demo.system.stores import SharedDCache, SharedS3, named_dcache, shared, shared_dcache
 from oscar_testbed.errors import MissingPrerequisite
 from oscar_testbed.fakes.dcache import LocalDCache
@@ -28,7 +28,7 @@ from oscar_testbed.fakes.oscar import LocalOscar
 from oscar_testbed.fakes.s3 import LocalS3, find_weed
 from oscar_testbed.images import LocalImage
 from oscar_testbed.process import LOOPBACK, Component, wait_until
-from oscar_testbed.real import kubelet, oscar_volume
+from oscar_testbed.real import environments, kubelet, oscar_volume
 from oscar_testbed.real.base import run
 from oscar_testbed.real.cluster import prefetch, remove_pods
 from oscar_testbed.real.loopback_forwarder import LoopbackForwarder
@@ -44,6 +44,8 @@ from oscar_testbed.real.upstream.oscar import Oscar
 _UP_SECONDS = 600.0
 _REPOSITORY = "threedgan"
 _SERVICE = "threedgan"
+#: Names what the jobs run: ``itwinai``, or the payload of this repository if it is not set.
+PAYLOAD = "DEMO_PAYLOAD"
 
 #: Puts something between a server (``s3``, ``dcache``, ``oscar``, ``kubernetes``) and those who use it: given its name
 #: and URL, returns the URL that they get.
@@ -117,8 +119,11 @@ def open_setting(
         kubeconfig = json.loads(Path(found["kubeconfig"]).read_text())
         images, root = Path(found["hpc_images"]), None
         forwarder, reference = None, f"localhost/{_REPOSITORY}:1"
-        if (node := found["node"]) or wants_root(images):
-            image = inference_image(scenario.payload(), progress.say)
+        node = found["node"]
+        if with_itwinai() and not (node and wants_root(images)):
+            raise MissingPrerequisite("itwinai runs in images alone: it needs Apptainer and, as root, a kubelet node")
+        if node or wants_root(images):
+            image = _image(scene)
             root = image.root
         if node:
             forwarder, registry = LoopbackForwarder(kubelet.ADDRESS), Registry({_REPOSITORY: image.layout})
@@ -165,6 +170,33 @@ def _stack(directory: Path, progress: Progress) -> Iterator[dict[str, Any]]:
         return
     with only_one(directory), Stack(directory, progress=progress.say) as stack:
         yield stack.description()
+
+
+def with_itwinai(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether the jobs run itwinai, and not the payload of this repository.
+
+    :raises MissingPrerequisite: if something else is named.
+    """
+    chosen = environment.get(PAYLOAD, "")
+    if chosen not in {"", "itwinai"}:
+        raise MissingPrerequisite(f"{PAYLOAD} names {chosen!r}; there is 'itwinai', or leave it unset")
+    return bool(chosen)
+
+
+def _image(scene: _Scene) -> InferenceImage:
+    """The image of the payload that is chosen.
+
+    :raises MissingPrerequisite: if itwinai cannot be had.
+    """
+    if not with_itwinai():
+        return inference_image(scenario.payload(), scene.progress.say)
+    began = time.monotonic()
+    python, code = environments.itwinai(os.environ.get("ITWINAI_USE_CASE", ""))
+    environments.itwinai_model(python, code)
+    image = itwinai_image(environments.site_packages(python), code, scene.progress.say)
+    what = f"itwinai {environments.ITWINAI}, its use case 3dgan"
+    scene.note(Part("payload", True, what, round(time.monotonic() - began, 1), str(image.root)))
+    return image
 
 
 def _kubernetes(kubeconfig: Mapping[str, Any], through: Through) -> dict[str, Any]:
