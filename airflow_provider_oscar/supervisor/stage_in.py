@@ -140,6 +140,7 @@ class Download:
         results = in_parallel(self._fetch_or_stop, missing, self._crew)
         failed = [each for each in results if isinstance(each, Exception) and not isinstance(each, StoppedError)]
         if any(isinstance(each, StartOverError) for each in failed):
+            self._crew = 1  # whatever such a server does to ranges, it can send the whole
             self._restart()
         if failed:
             raise min(failed, key=_gravity)
@@ -215,7 +216,6 @@ class Download:
         if answer.status not in (200, 206):
             self._refused(answer)
         if answer.status == 200 and part.end is not None:
-            self._crew = 1
             raise StartOverError("the server sends whole objects only; fetching it as one")
         if answer.status == 200 and part.at:
             self._restart()
@@ -234,12 +234,12 @@ class Download:
             raise
 
     @staticmethod
-    def _total(answer: http.client.HTTPResponse, part: ByteRange) -> int:
-        """Return the length of the whole object of which the answer has a part."""
-        found = re.match(r"bytes ([0-9]+)-[0-9]+/([0-9]+)\Z", answer.getheader("Content-Range") or "")
+    def _total(answer: http.client.HTTPResponse, part: ByteRange) -> int | None:
+        """Return the length of the whole object of which the answer has a part; None if the server does not say."""
+        found = re.match(r"bytes ([0-9]+)-[0-9]+/([0-9]+|\*)\Z", answer.getheader("Content-Range") or "")
         if found is None or int(found.group(1)) != part.at:
             raise StartOverError("the server sent another part than the one that is missing")
-        return int(found.group(2))
+        return None if found.group(2) == "*" else int(found.group(2))
 
     def _check_identity(self, answer: http.client.HTTPResponse, total: int | None) -> None:
         """Refuse another version of the object before its first byte is read."""

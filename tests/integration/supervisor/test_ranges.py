@@ -118,6 +118,9 @@ def answer_with(data, tag="", shift=0, more=b""):
     """Answer for a range of other bytes than asked for."""
 
     def fault(handler):
+        if not handler.headers["Range"]:
+            handler.answer_part(DATA)
+            return
         start, last = (int(word) for word in handler.headers["Range"][6:].split("-"))
         part = f"bytes {start + shift}-{last + shift}/{len(data)}"
         tags = {"ETag": tag} if tag else {}
@@ -140,8 +143,21 @@ def test_an_object_that_is_overwritten_between_two_ranges_is_refused(store, supe
     assert ARRIVED not in store.objects
 
 
-def test_another_part_than_asked_for_is_not_taken(store, supervise):
-    store.faults["GET"].extend([None, answer_with(DATA, shift=100_000)])
+def test_a_server_need_not_say_how_long_the_whole_is(store, supervise):
+    def unknown(handler):
+        start, last = (int(word) for word in handler.headers["Range"][6:].split("-"))
+        handler.answer(206, DATA[start : last + 1], Content_Range=f"bytes {start}-{last}/*")
+
+    store.faults["GET"].extend([unknown] * NUMBER)
+    run = fetched(store, supervise, checksum={"type": "sha256", "value": CHECKSUMS["sha256"]})
+    assert run.code == 0, run.err
+    assert store.objects[ARRIVED] == DATA
+    assert len(asked(store)) == NUMBER
+
+
+@pytest.mark.parametrize("times", [1, NUMBER])
+def test_another_part_than_asked_for_is_not_taken(store, supervise, times):
+    store.faults["GET"].extend([None, *[answer_with(DATA, shift=100_000)] * times])
     run = fetched(store, supervise, checksum={"type": "sha256", "value": CHECKSUMS["sha256"]})
     assert run.code == 0, run.err
     assert store.objects[ARRIVED] == DATA
