@@ -188,8 +188,9 @@ class Program:
     :param cwd: working directory, or None for ours.
     :param patience: seconds between SIGTERM and SIGKILL.
     :param death_signal: what it gets when this process ends.
-    :param with_descendants: it starts processes that leave its process group; they end with it, and all of them when
-        this process ends, however that ends (Linux).
+    :param with_descendants: it starts processes that leave its process group, or itself again; they end with it, and
+        all of them when this process ends, however that ends (Linux). A death signal alone is lost when a thread other
+        than the first runs ``exec``, or the user changes.
     """
 
     def __init__(

@@ -96,6 +96,7 @@ class AirflowInParts(StandaloneAirflow):
                 env=environment,
                 cwd=self.directory,
                 patience=_PATIENCE,
+                with_descendants=True,
             )
             self._programs.append(program)
             program.start()

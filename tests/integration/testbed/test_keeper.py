@@ -79,6 +79,30 @@ def test_nothing_is_left_when_the_parent_is_killed(tmp_path: Path):
     wait_until(gone(pids), what="all are gone", timeout=60)
 
 
+def test_a_program_that_starts_itself_again_ends_with_its_parent(tmp_path: Path):
+    """As MinIO does, from a thread of its own, by which Linux forgets whom to tell of the parent's end."""
+    again = "import os, pathlib, signal; pathlib.Path('again').write_text(str(os.getpid())); signal.pause()"
+    first = (
+        "import os, sys, threading\n"
+        f"threading.Thread(target=os.execv, args=(sys.executable, [sys.executable, '-c', {again!r}])).start()\n"
+        "threading.Event().wait()\n"
+    )
+    code = (
+        "import pathlib, signal, sys\n"
+        "from oscar_testbed.process import Program\n"
+        f"here = pathlib.Path({str(tmp_path)!r})\n"
+        f"p = Program('x', [sys.executable, '-c', {first!r}], log_path=here / 'log', cwd=here, patience=0.1,\n"
+        "            with_descendants=True)\n"
+        "p.start(); signal.pause()\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code])
+    started = tmp_path / "again"
+    wait_until(lambda: started.exists() and bool(started.read_text()), what="it has started itself again", timeout=60)
+    parent.kill()
+    parent.wait()
+    wait_until(gone([int(started.read_text())]), what="it is gone", timeout=60)
+
+
 def test_the_program_is_asked_before_it_is_killed(tmp_path: Path):
     program = start(tmp_path, f"trap 'echo asked > {tmp_path}/asked; exit 0' TERM; echo > {tmp_path}/ready; "
                     "while :; do sleep 0.05; done", 60)  # fmt: skip

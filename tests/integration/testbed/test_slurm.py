@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -140,6 +142,29 @@ def test_nothing_is_left_when_it_stops_under_a_running_job(tmp_path):
         assert not _alive(int((directory / "pid").read_text() or 0))
         named = [path for path in Path("/proc").glob("[0-9]*/cmdline") if str(directory).encode() in _bytes(path)]
         assert named == []
+
+
+@pytest.mark.skipif(bool(missing_programs()), reason="SLURM is not installed")
+def test_nothing_is_left_when_whoever_started_it_is_killed_under_a_running_job(tmp_path):
+    pid = tmp_path / "pid"
+    script = tmp_path / "job.sh"
+    script.write_text(f"#!/bin/bash\n#SBATCH --output=/dev/null\necho $$ > {pid}; exec sleep 300\n")
+    code = (
+        "import pathlib, signal\n"
+        "from oscar_testbed.fakes.slurm import open_slurm\n"
+        f"here = pathlib.Path({str(tmp_path)!r})\n"
+        "open_slurm(here / 'slurm', 'real').submit(here / 'job.sh'); signal.pause()\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code])
+    wait_until(lambda: pid.exists() and bool(pid.read_text()), what="the job runs", timeout=60)
+    parent.kill()
+    parent.wait()
+
+    def left() -> bool:
+        named = [path for path in Path("/proc").glob("[0-9]*/cmdline") if str(tmp_path).encode() in _bytes(path)]
+        return _alive(int(pid.read_text())) or bool(named)
+
+    wait_until(lambda: not left(), what="nothing of it is left", timeout=60)
 
 
 def _bytes(path: Path) -> bytes:

@@ -341,6 +341,7 @@ class RealSlurm:
             env=self._process_environment(),
             cwd=self.directory,
             death_signal=signal.SIGTERM,
+            with_descendants=command[0] == "slurmd",  # its jobs have sessions of their own
         )
         self._daemons.append(daemon)
         daemon.start()

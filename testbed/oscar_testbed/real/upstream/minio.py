@@ -58,6 +58,8 @@ class MinIO:
                 "MINIO_CALLHOME_ENABLE": "off",
                 **(settings or {}),
             },
+            # The death signal is lost when it restarts itself.
+            with_descendants=True,
         )
 
     @property
