@@ -42,10 +42,10 @@ def difference(ours: ServiceDefinition, theirs: Mapping[str, object]) -> dict[st
         if not _covers(mine, other):
             found[name] = (masked(mine), masked(other))
     _compare_maps(sent, theirs, found)
-    for name, paths in (("input", ours.inputs), ("output", ours.outputs)):
-        here, there = [_canonical(ours, path.to_api()) for path in paths], _there(theirs, name, list)
-        if here != [_canonical(ours, path) for path in there]:
-            found[name] = (sent[name], there)
+    for name in ("input", "output"):
+        here, there = _there(sent, name, list), _there(theirs, name, list)
+        if [_canonical(path) for path in here] != [_canonical(path) for path in there]:
+            found[name] = (here, there)
     return found
 
 
@@ -101,12 +101,12 @@ def _covers(mine: object, other: object) -> bool:
     return bool(mine == other) or (not mine and not other)
 
 
-def _canonical(service: ServiceDefinition, fields: Any) -> Any:
+def _canonical(fields: Any) -> Any:
     try:
         path = coerced(fields, StoragePath, "theirs")
     except DefinitionError:
         return None
-    return path.storage_provider, service.full_path(path), path.suffix, path.prefix, path.options
+    return path.storage_provider, path.path, path.suffix, path.prefix, path.options
 
 
 def masked(value: object) -> object:

@@ -227,6 +227,11 @@ class ServiceDefinition(Redacted, frozen=True, kw_only=True, rename={"inputs": "
         own = (path for path in paths if path.storage_provider == "minio.default")
         return tuple(dict.fromkeys(self.full_path(path).split("/")[0] for path in own))
 
+    @property
+    def paths_without_folder(self) -> tuple[str, ...]:
+        """Output paths of one word that no server completes, since they are in no bucket: those of dCache, Onedata."""
+        return tuple(path.path for path in self.outputs if "/" not in self.full_path(path))
+
     def without_outputs(self, buckets: Collection[str]) -> Self:
         """Return the service without the outputs that lie in one of ``buckets``."""
         kept = tuple(
@@ -237,7 +242,11 @@ class ServiceDefinition(Redacted, frozen=True, kw_only=True, rename={"inputs": "
         return replace(self, outputs=kept)
 
     def full_path(self, path: StoragePath) -> str:
-        """Return the path as a server of 4.1 completes it."""
+        """Return the path as a server of 4.1 completes it: what is no bucket and folder lies in the service's bucket.
+
+        It is sent so: up to 3.5 servers took it for a bucket, and those of 3.6 to 4.0 break down over it when they have
+        made the service already (``createBuckets``), which then has no notifications.
+        """
         bucket_first = path.storage_provider.split(".")[0] in ("minio", "s3")
         return f"{self.name}/{path.path}" if bucket_first and "/" not in path.path else path.path
 
@@ -265,6 +274,8 @@ class ServiceDefinition(Redacted, frozen=True, kw_only=True, rename={"inputs": "
         written = (getattr(self, name) for name in self.__struct_fields__)
         fields: dict[str, Any] = dict(zip(field_names(type(self)), map(_plain, written), strict=True))
         fields["expose"] = _expose(self.expose, scalar_ports=scalar_ports)
+        for name, paths in (("input", self.inputs), ("output", self.outputs)):
+            fields[name] = [{**path.to_api(), "path": self.full_path(path)} for path in paths]
         return {name: value for name, value in fields.items() if name in _ALWAYS or value not in ("", {}, [], None)}
 
 
@@ -273,7 +284,7 @@ def _plain(value: object) -> object:
     if isinstance(value, Mapping):
         return dict(value)
     if isinstance(value, tuple):
-        return [each.to_api() if isinstance(each, StoragePath) else each for each in value]
+        return list(value)
     return value
 
 

@@ -138,6 +138,7 @@ def apply_services(
             hook, [each for each, place in zip(definitions, connections, strict=True) if place == connection]
         )
     for definition, connection in zip(definitions, connections, strict=True):
+        _check_paths(hooks[connection], definition)
         _check_members(hooks[connection], definition, clusters)
     done: dict[str, str] = {}
     unfinished: list[tuple[OscarHook, ServiceDefinition]] = []
@@ -200,6 +201,18 @@ def _check_together(hook: OscarHook, services: Sequence[ServiceDefinition]) -> N
                     f"makes for one of them alone since 3.6; give {each.name!r} a bucket of its own, and let what it "
                     "reads be written there"
                 )
+
+
+def _check_paths(hook: OscarHook, definition: ServiceDefinition) -> None:
+    """Refuse outputs over which OSCAR 3.6 to 4.0 breaks down when it has made the service (``createBuckets``)."""
+    paths = definition.paths_without_folder
+    version = hook.run(hook.get_version()) if paths else None
+    if version is not None and (3, 6) <= version < (4, 1):
+        raise DefinitionError(
+            f"{hook.display_name}: OSCAR {version[0]}.{version[1]} breaks down over the output {paths[0]!r} of service "
+            f"{definition.name!r}, which has no folder below it, and leaves half a service; write one too, such as "
+            f"{paths[0]}/results"
+        )
 
 
 def _check_members(hook: OscarHook, definition: ServiceDefinition, clusters: Mapping[str, str]) -> None:
@@ -338,7 +351,8 @@ class OscarServiceOperator(BaseOperator):
         if self.action == "apply" and offloaded and not hook.run(hook.offloads()):
             raise DefinitionError(
                 f"{hook.display_name}: this OSCAR offloads nothing (interLink_available is false), so the services "
-                f"{', '.join(offloaded)} would run in the cloud; register the virtual node and restart OSCAR, which "
+                f"{', '.join(offloaded)} would run in the cloud; register the virtual node, label it "
+                "type=virtual-kubelet for an OSCAR before 4.1, which finds none without, and restart OSCAR, which "
                 "looks for nodes when it starts"
             )
         return made

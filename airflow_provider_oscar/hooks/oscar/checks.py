@@ -69,7 +69,10 @@ class _Oscar:
 
     def interlink(self) -> str:
         if not self._hook.run(self._hook.offloads()):
-            raise DefinitionError("interLink_available is false: jobs meant for a virtual node run in the cloud")
+            raise DefinitionError(
+                "interLink_available is false: jobs meant for a virtual node run in the cloud; OSCAR looks for nodes "
+                "when it starts, before 4.1 for the label type=virtual-kubelet, which interLink does not give them"
+            )
         return "a virtual node was there when OSCAR started"
 
     def buckets(self) -> str:

@@ -213,12 +213,12 @@ class TestApi:
         assert json.loads(json.dumps(body)) == body
         assert body["cpu"] == "0.5"
         assert body["environment"] == {"variables": {"BATCH": "64", "FAST": "true"}, "secrets": {"TOKEN": "abc"}}
-        assert body["output"] == [{"storage_provider": "minio.default", "path": "out", "suffix": [".h5"]}]
+        assert body["output"] == [{"storage_provider": "minio.default", "path": "threedgan/out", "suffix": [".h5"]}]
         assert "cluster_id" not in body
 
     def test_a_definition_survives_the_way_through_its_body(self):
         for one in from_fdl(FDL, read):
-            assert ServiceDefinition.from_dict(one.to_api()) == one
+            assert ServiceDefinition.from_dict(one.to_api()).to_api() == one.to_api()
 
     @pytest.mark.parametrize("port", [8080, [8080]], ids=["one", "list"])
     def test_ports_follow_the_version_of_the_server(self, port):

@@ -24,7 +24,10 @@ DEFINITION = ServiceDefinition(
 )
 
 
-@pytest.mark.parametrize("version", ["v3.3.3", "v3.6.0", "v3.7.1", "v4.0.0", "v4.1.2"])
+RELEASES = ["v3.3.3", "v3.6.0", "v3.7.1", "v4.0.0", "v4.1.2"]
+
+
+@pytest.mark.parametrize("version", RELEASES)
 def test_an_exposed_service_applies_and_is_unchanged_the_second_time(monkeypatch, tmp_path, version):
     with connected_oscar(monkeypatch, tmp_path, version=version):
         hook = OscarHook()
@@ -116,3 +119,39 @@ def test_a_federated_service_without_a_refresh_token_is_refused_with_the_place_t
 )
 def test_the_form_of_a_service_tells_whether_names_of_jobs_are_taken(service, told):
     assert tells_job_names(service) is told
+
+
+#: Where nothing but a name is written.
+BARE = replace(
+    DEFINITION,
+    inputs=(StoragePath(storage_provider="minio", path="inbox"),),
+    outputs=(StoragePath(storage_provider="minio", path="outbox"),),
+)
+TO_DCACHE = replace(
+    DEFINITION,
+    outputs=(StoragePath(storage_provider="webdav.dcache", path="/results"),),
+    storage_providers={"webdav": {"dcache": {"hostname": "door.example.org", "login": "u", "password": "p"}}},
+)
+
+
+@pytest.mark.parametrize("version", RELEASES)
+def test_a_path_of_one_word_is_one_place_at_every_release(monkeypatch, tmp_path, version):
+    """OSCAR 3.6 to 4.0 make a service of it as it is, break down, and leave it without notifications."""
+    with connected_oscar(monkeypatch, tmp_path, version=version):
+        hook = OscarHook()
+        assert hook.run(hook.apply_service(BARE)) == "created"
+        found = hook.run(hook.get_service("web"))
+        assert [found[name][0]["path"] for name in ("input", "output")] == ["web/inbox", "web/outbox"]
+        assert hook.run(hook.apply_service(BARE)) == "unchanged"
+
+
+@pytest.mark.parametrize("version", RELEASES)
+def test_half_a_service_is_never_left_where_a_server_breaks_down_over_an_output(monkeypatch, tmp_path, version):
+    with connected_oscar(monkeypatch, tmp_path, version=version):
+        hook = OscarHook()
+        if version in ("v3.6.0", "v3.7.1", "v4.0.0"):
+            with pytest.raises(DefinitionError, match=r"breaks down over the output 'results' of service 'web'"):
+                apply_services([TO_DCACHE], clusters={}, conn_id=hook.oscar_conn_id)
+            assert hook.run(hook.get_service("web")) is None
+        else:
+            assert apply_services([TO_DCACHE], clusters={}, conn_id=hook.oscar_conn_id) == {"web": "created"}

@@ -43,7 +43,7 @@ FIELDS = {
         "storage_providers:\n  minio:\n    mine: {endpoint: 'https://minio.test', access_key: k, secret_key: s}"
     ),
     "to Onedata": (
-        "output: [{storage_provider: onedata.my, path: /out}]\n"
+        "output: [{storage_provider: onedata.my, path: /out/here}]\n"
         "storage_providers:\n  onedata:\n    my: {oneprovider_host: one.test, token: t, space: s}"
     ),
     "federation": (

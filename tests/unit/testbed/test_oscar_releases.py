@@ -180,3 +180,13 @@ def test_services_up_to_4_0_have_the_fields_of_the_old_federation_in_every_answe
     assert "delegation" not in oscar.call("GET", "/system/services/svc").json()
     oscar.options.version = "v4.0.0"
     assert oscar.call("GET", "/system/services/svc").json()["rescheduler_threshold"] == 0
+
+
+@pytest.mark.parametrize("version", RELEASES)
+def test_a_server_that_needs_folders_makes_the_service_and_breaks_down(oscar, version):
+    oscar.options.version = version
+    body = {**SERVICE, "input": [], "output": [{"storage_provider": "minio", "path": "results"}]}
+    answer = oscar.call("POST", "/system/services", json=body)
+    broken = Release.parse(version).needs_folders
+    assert (answer.status_code, answer.text) == ((500, "") if broken else (201, ""))
+    assert oscar.call("GET", "/system/services/svc").status_code == 200

@@ -218,6 +218,9 @@ class Api:
                 raise RefusedError(500, why)
             if name in present and self.options.release.refuses_used_buckets:
                 raise RefusedError(500, f'the bucket "{name}" already exists\n')
+        if self.options.release.needs_folders and _without_folder(service):
+            self.services.put(service)  # which it has made before it comes to the buckets, and breaks down
+            raise RefusedError(500, "")
         self._make_buckets(service)
         self.services.put(service)
         self.exposed.apply(service)
@@ -362,3 +365,9 @@ class Api:
 
 def _members(service: Service) -> list[Any]:
     return list((service.get("federation") or {}).get("members") or [])
+
+
+def _without_folder(service: Service) -> list[str]:
+    """Paths of one word among those of which a server makes buckets, or looks for them."""
+    entries = [one for one in service["input"] if one["storage_provider"].startswith("minio.")] + service["output"]
+    return [one["path"] for one in entries if "/" not in one["path"].strip(" /")]

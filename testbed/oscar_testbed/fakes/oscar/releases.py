@@ -128,6 +128,11 @@ class Release:
         return self.number >= (3, 6, 0)
 
     @property
+    def needs_folders(self) -> bool:
+        """Whether a path that is a bucket alone breaks the server down, after it has made the service."""
+        return (3, 6, 0) <= self.number < (4, 1, 0)
+
+    @property
     def status_has_parts(self) -> bool:
         """Whether the status of the cluster has the parts cluster, oscar and minio."""
         return self.number >= (3, 7, 0)
