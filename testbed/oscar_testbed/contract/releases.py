@@ -218,12 +218,26 @@ EXPLAINED: dict[str, tuple[tuple[str, str], ...]] = {
             "manifest, so its task is no success at either.",
         ),
     ),
-    "scenarios": (
+    "oscar": (
         (
-            r"SLURM 24.*: test_scenarios::test_a_controller_of_slurm_that_is_killed_loses_no_job real",
-            "SLURM's controller was killed before it had saved that the job ran, and ended it when it came back. The "
-            "task said that it is not proven, and would have tried again. The test lets SLURM save first, since then.",
+            r"OSCAR 4\.0.*: .*\.(delegation|rescheduler_threshold|ephemeral_storage_request|expose\.nodePort|"
+            r"minio_quota_enabled|attribution|storage_quota|storage_usage)",
+            "Fields that came with 4.1 or went with it.",
         ),
+        (r"OSCAR 4\.0.*: a service's life: 03 .*\(again\)\.status", "Its status for a name that is taken is 409."),
+        (
+            r"OSCAR 4\.0.*: about itself: .*\.interLink_available",
+            "Before 4.1 it finds virtual nodes by the label `type=virtual-kubelet` alone, which interLink gives none "
+            "(0.5, 0.6): their jobs run in the cloud until somebody labels the node and restarts OSCAR. `Test` and "
+            "`OscarServiceOperator` say so.",
+        ),
+        (
+            r"OSCAR 4\.0.*: (fields of a definition: .*\.(path|status)|refused definitions: .*)",
+            "A path of one word is a bucket, over which 3.6 to 4.0 break down (500, without a word) when they have "
+            "made the service, so that the next of that name is refused (409). 4.1 completes it with the service's "
+            "name, and the provider sends it complete to every release.",
+        ),
+        (r"OSCAR 4\.0.*: submitting: .*", "It makes up the names of jobs; the provider asks which release it is."),
     ),
 }
 
