@@ -25,6 +25,8 @@ from tests.system.dcache_site import DCacheSite, named
 from tests.system.table import Table
 
 _FOLDER = Path(__file__).parent
+#: Files whose tests restart parts of the dCache that is named, which the demo uses as well.
+_AT_DCACHE = frozenset({"test_dcache", "test_dcache_kafka", "test_dcache_logins"})
 #: Files whose tests look at the one stack.
 _ON_STACK = frozenset(
     f"test_{name}"
@@ -91,13 +93,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Where several workers share the tests, one has all that look at the one stack, and no file is divided."""
+    """Where several workers share the tests, one has all that look at the one stack or dCache; no file is divided."""
     from xdist.scheduler import LoadFileScheduling
 
     class Scheduling(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
             stem = Path(nodeid.partition("::")[0]).stem
-            return "stack" if stem in _ON_STACK else stem
+            return "stack" if stem in _ON_STACK | _AT_DCACHE else stem
 
     return Scheduling(config, log) if config.getvalue("dist") == "loadfile" else None
 

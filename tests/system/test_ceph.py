@@ -7,7 +7,6 @@ import json
 import os
 import secrets
 import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Iterator
@@ -26,10 +25,10 @@ from airflow_provider_oscar.core.objects import ObjectEvent
 from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
 from airflow_provider_oscar.jobs.builder import JobBuilder
 from airflow_provider_oscar.jobs.result_store import ResultStore
-from airflow_provider_oscar.supervisor.bundle import program
 from airflow_provider_oscar.triggers.objects import S3NewObjectTrigger
 from tests.integration.watch.conftest import Triggerer
 from tests.support import receiver
+from tests.support.supervised import command_line
 from tests.system.scenarios import COPY
 
 ASSET = "received-from-ceph"
@@ -136,7 +135,7 @@ def test_a_job_turns_an_object_of_a_hostile_key_into_output(ceph, hook, bucket, 
     specification = tmp_path / "job.json"
     specification.write_text(job.secret["job.json"])
     done = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", program(), "--job", str(specification)],
+        command_line(tmp_path, specification),
         cwd=tmp_path, env={"PATH": os.environ["PATH"]}, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
