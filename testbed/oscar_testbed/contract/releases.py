@@ -75,6 +75,12 @@ def read(system: str, column: str) -> dict[str, Any] | None:
     return samples.read_path(path) if path.exists() else None
 
 
+def impossible(system: str, column: str, case: str) -> str:
+    """Why a case cannot be had in a column, or an empty text."""
+    found = (read(system, column) or {"cases": {}})["cases"].get(case)
+    return found if isinstance(found, str) else ""
+
+
 def record(system: str, column: str, case: str, found: Mapping[str, Any] | str) -> None:
     """Write down a case of a column.
 
@@ -185,7 +191,7 @@ def _outcome(column: Mapping[str, Any], name: str, notes: dict[str, int]) -> str
 
 def _marks(whys: Mapping[str, None], notes: dict[str, int]) -> str:
     """Numbers of the reasons below the tables."""
-    return " (" + ", ".join(str(notes.setdefault(why, len(notes) + 1)) for why in whys) + ")"
+    return f" ({', '.join(map(str, sorted(notes.setdefault(why, len(notes) + 1) for why in whys)))})"
 
 
 def _words(name: str) -> str:
@@ -237,6 +243,16 @@ EXPLAINED: dict[str, tuple[tuple[str, str], ...]] = {
             "made the service, so that the next of that name is refused (409). 4.1 completes it with the service's "
             "name, and the provider sends it complete to every release.",
         ),
+        (
+            r"OSCAR 4\.0.*: deployments: .*/(stop|start|restart)\..*",
+            "Routes that came with 4.1 are not found; the provider says that a later version is needed.",
+        ),
+        (
+            r"OSCAR 4\.0.*: volumes: (19|20) .*\(a path of virtual nodes'\).*",
+            "It saw no virtual node when it started, so nothing lies at that path.",
+        ),
+        (r"OSCAR 4\.0.*: quotas: .*", "There are quotas of CPU, memory and volumes, and none of buckets."),
+        (r"OSCAR 4\.0.*: metrics: 15 .*", "Metrics of a service that it does not know are not found."),
         (r"OSCAR 4\.0.*: submitting: .*", "It makes up the names of jobs; the provider asks which release it is."),
     ),
 }
