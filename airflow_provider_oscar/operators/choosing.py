@@ -18,8 +18,8 @@ from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.objects import ObjectEvent
 from airflow_provider_oscar.jobs.backend import JobSystem
 from airflow_provider_oscar.operators.placement_store import RunStore
+from airflow_provider_oscar.placement.batch import decide_many, placed_by
 from airflow_provider_oscar.placement.breaker import CircuitBreaker
-from airflow_provider_oscar.placement.learned import decide_many, placed_by
 from airflow_provider_oscar.placement.occupancy import PlacedJob, not_ended
 from airflow_provider_oscar.placement.policies import HistorySnapshot, PlacementPolicy
 from airflow_provider_oscar.placement.targets import (
@@ -47,6 +47,7 @@ def make_request(
     excluded: Iterable[str] = (),
     *,
     movable: bool = False,
+    work: str = "",
 ) -> PlacementRequest:
     """Return what is to be placed.
 
@@ -55,6 +56,7 @@ def make_request(
     :param requires: capabilities the target must have.
     :param excluded: names of targets that are not to be taken.
     :param movable: whether the job is started elsewhere too if it waits longer than was expected.
+    :param work: what is to be done.
     """
     wanted = str(force or "").strip()
     return PlacementRequest(
@@ -65,6 +67,7 @@ def make_request(
         target=None if wanted.lower() in AUTOMATIC else wanted,
         excluded=frozenset(excluded),
         movable=movable,
+        work=work,
     )
 
 
@@ -170,7 +173,7 @@ class TargetSelector:
                 others[each.name] = not_ended(others[each.name], active=each.active, now=self.now.timestamp())
         snapshot = HistorySnapshot(history, self.now, others)
         if any(request.target for request in requests):
-            return self._note(decide_many(self.policy, requests, self.targets, seen, snapshot), placed)
+            return self._note(requests, decide_many(self.policy, requests, self.targets, seen, snapshot), placed)
         breaker = CircuitBreaker()
         tried = breaker.half_open(self.targets, history, now=self.now)
         taken = set(self.store.probes(tried, history=history, owner=self.owner, now=self.now))
@@ -180,7 +183,7 @@ class TargetSelector:
             chosen = {each.target.name for each in decided if each is not None} & (tried - taken)
             lost = {name for name in chosen if not self.store.claim(name, owner=self.owner, now=self.now)}
             if not lost:
-                return self._note(decided, placed)
+                return self._note(requests, decided, placed)
             taken |= lost
 
     @property
@@ -191,7 +194,10 @@ class TargetSelector:
         return job.job.partition("/")[0] == self._own
 
     def _note(
-        self, decided: Sequence[Decision | None], placed: Mapping[str, tuple[PlacedJob, ...]]
+        self,
+        requests: Sequence[PlacementRequest],
+        decided: Sequence[Decision | None],
+        placed: Mapping[str, tuple[PlacedJob, ...]],
     ) -> list[Decision | None]:
         """Tell the placements after this one of its jobs; return the decisions with what names these."""
         named = [
@@ -199,8 +205,8 @@ class TargetSelector:
             for number, each in enumerate(decided)
         ]
         jobs: dict[str, list[PlacedJob]] = {}
-        for each in named:
-            if each is not None and (job := placed_by(each, each.placement_id, self.now)) is not None:
+        for request, each in zip(requests, named, strict=True):
+            if each is not None and (job := placed_by(each, each.placement_id, self.now, request.work)) is not None:
                 jobs.setdefault(each.target.name, []).append(job)
         before = {name: {each.job for each in found if self._is_own(each)} for name, found in placed.items()}
         assert self.store is not None
@@ -245,6 +251,7 @@ def facts(
         "object": None if event is None else event.to_dict(),
         "size": request.size,
         "features": dict(request.features),
+        "work": request.work,
         "policy": type(policy).__name__.lstrip("_"),
         "cost_per_hour": target.cost_per_hour,
         "power_kw": target.power_kw,

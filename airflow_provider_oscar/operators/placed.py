@@ -228,7 +228,7 @@ def placed(
             wait_timeout=wait_timeout,
             **choice,
         )
-        choose.movable = speculate
+        choose.movable, choose.of_group = speculate, True
         # As it was when the choice was made, whatever becomes of the object meanwhile.
         chosen = f"{{{{ ti.xcom_pull(task_ids={choose.task_id!r}, key='decision')['object'] | tojson }}}}"
         jobs = [plan.make_task(target, target.task_id, chosen) for target in targets]

@@ -83,6 +83,7 @@ class PlacedJobOperator(PlacementOperator):
     template_fields_renderers: ClassVar[dict[str, str]] = {"object_event": "json", "decision": "json"}
     operator_extra_links = (OscarJobLogLink(), SlurmJobLink(), OutputLink())
     ui_color = "#fbeccb"
+    of_group = True
 
     @checks_arguments
     def __init__(
@@ -236,9 +237,8 @@ class PlacedJobOperator(PlacementOperator):
             *({"target": name, "outcome": "failed", "why": why} for name, why in self._state.failed.items()),
             *({"target": name, "outcome": "waits", "why": late} for name in self._state.running),
         ]
-        tried = {*self._state.failed, *self._state.running}
-        movable = self.speculate and not self._state.running
-        request = make_request(event, self.force, self.requires, tried, movable=movable)
+        tried, movable = {*self._state.failed, *self._state.running}, self.speculate and not self._state.running
+        request = make_request(event, self.force, self.requires, tried, movable=movable, work=self.work)
         wanted = [each for each in self.targets if request.target in (None, each.name)]
         open_ = [each for each in wanted if each.name not in request.excluded]
         seen = observe(open_, lambda target: self._task(context, target.name).observable_backend())

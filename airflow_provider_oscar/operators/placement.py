@@ -127,7 +127,7 @@ class PlacementBranchOperator(PlacementOperator, BaseBranchOperator):
             if self.object_event is None:
                 self.object_event = get_object(context) if self.needs_object else current_object(context)
             event = parse_object_event(self.object_event)
-            request = make_request(event, self.force, self.requires, movable=self.movable)
+            request = make_request(event, self.force, self.requires, movable=self.movable, work=self.work)
             # Where the user insists on a target, an outage of another does not matter.
             seen = self.observations([each for each in self.targets if request.target in (None, each.name)])
             selector = TargetSelector.of_task(context, policy=self.policy, targets=self.targets, learn=self.learn)

@@ -29,6 +29,14 @@ class PlacementOperator(BaseOperator):
     :raises DefinitionError: in the DAG file, if two targets have the same name or there is none.
     """
 
+    #: Whether it is of a group that :func:`~.placed.placed` made, whose tasks do the same work.
+    of_group = False
+
+    @property
+    def work(self) -> str:
+        """What its jobs do, for policies that learn how long that takes: of each task or group it is another."""
+        return f"{self.dag_id}/{self.task_id.rpartition('.')[0] if self.of_group else self.task_id}"
+
     def __init__(
         self,
         *,

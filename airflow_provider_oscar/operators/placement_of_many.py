@@ -43,6 +43,7 @@ class PlacementOfManyOperator(PlacementOperator):
 
     #: Whether a job that waits too long is started elsewhere too; :func:`~.placed.placed` says so.
     movable = False
+    of_group = True
 
     @checks_arguments
     def __init__(
@@ -68,7 +69,8 @@ class PlacementOfManyOperator(PlacementOperator):
             events = get_objects(context) if given is None else self._events(given)
             if not events:
                 return []
-            requests = [make_request(event, self.force, self.requires, movable=self.movable) for event in events]
+            movable, work = self.movable, self.work
+            requests = [make_request(event, self.force, self.requires, movable=movable, work=work) for event in events]
             wanted = [each for each in self.targets if requests[0].target in (None, each.name)]
             seen = observe(wanted, lambda target: self._system_at(target, context))
             selector = TargetSelector.of_task(context, policy=self.policy, targets=self.targets, learn=self.learn)

@@ -238,6 +238,7 @@ def run_record(
         dag_id=dag_id,
         run_id=run_id,
         submission_id=job.submission_id,
+        work=str(decision.get("work") or ""),
         policy=str(decision.get("policy") or ""),
         reason=str(next(iter(decision.get("reasons") or ()), ""))[:REASON],
         forced=bool(decision.get("forced")),

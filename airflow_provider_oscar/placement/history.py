@@ -8,6 +8,7 @@ alone, so that a :class:`History` is bounded: ``KEPT`` records per target, whate
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -20,8 +21,10 @@ from airflow_provider_oscar.core.errors import DefinitionError, quoted
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: Newest records of each target that are kept for predictions.
+#: Newest records of each target that are kept for predictions ...
 KEPT = 60
+#: ... and, of older ones, the newest of each work, and of how many works: one that is seldom done is remembered too.
+KEPT_OF_WORK, WORKS = 10, 12
 #: Newest jobs by which it is told whether predictions hold now, beside whether they have held at all.
 LATELY = 20
 #: How far ahead of the reader's clock a record may be dated: as much as S3 lets clocks differ. One beyond tells of a
@@ -56,6 +59,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     :param energy_kwh: by ``PlacementTarget.power_kw``, or measured.
     :param dag_id: of the run.
     :param run_id: of the run.
+    :param work: what it did: of jobs of one work it is learnt how long they take; the queue is everybody's.
     :param submission_id: of the job; two records of one id are one job.
     :param policy: class of the policy that decided.
     :param reason: its first reason.
@@ -80,6 +84,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     energy_kwh: float = 0.0
     dag_id: str = ""
     run_id: str = ""
+    work: str = ""
     submission_id: str = ""
     policy: str = ""
     reason: str = ""
@@ -144,7 +149,7 @@ class History:
             identity = record.submission_id or len(of_target)
             of_target.pop(identity, None)
             of_target[identity] = record
-        return cls({name: tuple(each.values())[-kept:] for name, each in found.items()})
+        return cls({name: _newest(tuple(each.values()), kept) for name, each in found.items()})
 
     def of_target(self, name: str) -> tuple[RunRecord, ...]:
         """Return the records of one target, oldest first."""
@@ -152,6 +157,19 @@ class History:
 
     def __iter__(self) -> Iterator[RunRecord]:
         return (record for records in self.records.values() for record in records)
+
+
+def _newest(records: tuple[RunRecord, ...], kept: int) -> tuple[RunRecord, ...]:
+    """Return the newest records, and of those before them the newest of each work, oldest first."""
+    counts: Counter[str] = Counter()
+    ranks: dict[str, int] = {}
+    chosen: list[RunRecord] = []
+    for number, record in enumerate(reversed(records)):
+        counts[record.work] += 1
+        rank = ranks.setdefault(record.work, len(ranks))
+        if number < kept or (counts[record.work] <= KEPT_OF_WORK and rank < WORKS):
+            chosen.append(record)
+    return tuple(reversed(chosen))
 
 
 def is_ahead(record: RunRecord, now: datetime) -> bool:

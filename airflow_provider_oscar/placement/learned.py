@@ -7,21 +7,19 @@ All are pure and answer alike to equal input: time and history come in as :class
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import ClassVar
 
 from airflow_provider_oscar.core.checks import check_fields, check_value
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.placement.history import RunRecord
-from airflow_provider_oscar.placement.occupancy import PlacedJob
 from airflow_provider_oscar.placement.patience import patience
-from airflow_provider_oscar.placement.policies import Explicit, HistorySnapshot, PlacementPolicy, ask
+from airflow_provider_oscar.placement.policies import Explicit, HistorySnapshot
 from airflow_provider_oscar.placement.prediction import Prediction, predict
 from airflow_provider_oscar.placement.targets import (
     Decision,
-    NoTargetError,
     PlacementRequest,
     PlacementTarget,
     TargetObservation,
@@ -30,8 +28,6 @@ from airflow_provider_oscar.placement.targets import (
     no_target_error,
 )
 
-#: A placed job counts for so many times the upper bound of what was expected of it, and at least so many seconds.
-UNTOLD, UNTOLD_SECONDS = 4.0, 600.0
 Predictions = Mapping[str, Prediction]
 
 
@@ -106,7 +102,7 @@ class FastestFinish:
         best = predictions[first].total
         able = [name for name in fit if predictions[name].hoped <= self.explore_within * best]
         # One job alone goes to a target of which nothing is known: while it is there, others do not follow.
-        new = [name for name in able if not snapshot.history.of_target(name) and not held.get(name)]
+        new = [name for name in able if _is_new(request, name, snapshot, held.get(name, 0))]
         if new and predictions[first].jobs:
             return min(new, key=lambda name: predictions[name].total)
         newest = max((record.ended_at for record in snapshot.history), default=0.0)
@@ -212,73 +208,6 @@ class GreenestWithinDeadline:
         )
 
 
-def decide_many(
-    policy: PlacementPolicy,
-    requests: Sequence[PlacementRequest],
-    targets: Sequence[PlacementTarget],
-    observations: Iterable[TargetObservation] = (),
-    snapshot: HistorySnapshot | None = None,
-    *,
-    single: Collection[str] = (),
-) -> list[Decision | None]:
-    """Decide on many requests together: each decision counts as a job at its target for those that follow.
-
-    :param policy: asked for each, the largest first, since these decide how long the whole takes.
-    :param requests: what is to be placed.
-    :param targets: what there is to choose from.
-    :param observations: what was seen of them.
-    :param snapshot: what past jobs took; given that, each decision tells what is expected at its target, whatever
-        the policy, so that it can be scored.
-    :param single: names of targets that take one of the requests alone, since their circuit breaker is half open.
-    :return: a decision for each request, in the order of the requests; None for those that no target has room for
-        beside the others.
-    :raises NoTargetError: if no target takes any of them.
-    """
-    seen = {each.name: each for each in observations}
-    decided: dict[int, Decision] = {}
-    refused: NoTargetError | None = None
-    for position in sorted(range(len(requests)), key=lambda each: -(requests[each].size or 0)):
-        try:
-            decision = ask(policy, requests[position], targets, list(seen.values()), snapshot or HistorySnapshot())
-        except NoTargetError as error:
-            refused = error
-            continue
-        name = decision.target.name
-        now = seen.get(name, TargetObservation(name=name))
-        if snapshot is not None and name not in decision.predictions:
-            records = snapshot.history.of_target(name)
-            placed = snapshot.placed.get(name, ())
-            expected = predict(requests[position], decision.target, now, records, now=snapshot.time, placed=placed)
-            decision = replace(decision, predictions={**decision.predictions, name: expected.to_dict()})
-        decision = replace(decision, active=now.active)
-        if snapshot is not None and (placed_job := placed_by(decision, f"#{position:06d}", snapshot.time)) is not None:
-            snapshot = snapshot.with_placed(name, placed_job)
-        # An estimate of the scheduler's knows nothing of the jobs that are chosen here.
-        seen[name] = replace(now, active=now.active + 1, start_in=None)
-        if name in single:
-            seen[name] = replace(seen[name], up=False, reason="one job tries it just now, after its last jobs failed")
-        decided[position] = decision
-    if refused is not None and not decided:
-        raise refused
-    return [decided.get(position) for position in range(len(requests))]
-
-
-def placed_by(decision: Decision, job: str, now: datetime) -> PlacedJob | None:
-    """Return the job that follows from a decision, for the decisions after it; None if nothing was expected of it.
-
-    :param decision: the decision.
-    :param job: what names it.
-    :param now: the time of the decision.
-    """
-    expected = decision.predictions.get(decision.target.name)
-    if expected is None or not {"total", "queue", "high"} <= expected.keys():
-        return None
-    # What nobody has told the end of by then has ended untold: its run was deleted, or its record lost.
-    late_after = max(UNTOLD * expected["high"], UNTOLD_SECONDS)
-    seconds = expected["total"] - expected["queue"]
-    return PlacedJob(job=job, at=now.timestamp(), seconds=seconds, late_after=late_after)
-
-
 def _within_deadline(
     request: PlacementRequest,
     targets: Sequence[PlacementTarget],
@@ -316,6 +245,7 @@ def _expected(
     fit, rejected = filter_available(request, targets, seen.values())
     if not fit:
         raise no_target_error(request, targets, rejected)
+    work = learnt_of(request, snapshot)
     predictions = {
         name: predict(
             request,
@@ -324,10 +254,31 @@ def _expected(
             snapshot.history.of_target(name),
             now=snapshot.time,
             placed=snapshot.placed.get(name, ()),
+            work=work,
         )
         for name, target in fit.items()
     }
     return fit, rejected, predictions
+
+
+def _is_new(request: PlacementRequest, name: str, snapshot: HistorySnapshot, held: int) -> bool:
+    """Whether no job of the request's work has been at a target that its own jobs would tell more of."""
+    records = snapshot.history.of_target(name)
+    if not records:
+        return not held
+    if learnt_of(request, snapshot) is None:
+        return False
+    placed = {each.work for each in snapshot.placed.get(name, ())}
+    return request.work not in placed | {each.work for each in records}
+
+
+def learnt_of(request: PlacementRequest, snapshot: HistorySnapshot) -> str | None:
+    """Return of which work it is learnt how long a request takes: its own, or None for any until one of its own ended.
+
+    :param request: what is to be placed.
+    :param snapshot: what past jobs took.
+    """
+    return request.work if any(each.succeeded and each.work == request.work for each in snapshot.history) else None
 
 
 def _to_look(fit: Iterable[str], predictions: Predictions, best: str) -> str | None:

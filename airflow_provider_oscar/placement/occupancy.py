@@ -32,12 +32,14 @@ class PlacedJob(msgspec.Struct, frozen=True, kw_only=True):
     :param job: what names it; one decision is one job.
     :param at: when it was placed, in seconds since the epoch (UTC).
     :param seconds: it was expected to take from start to end.
+    :param work: what it does.
     :param late_after: seconds after which it does not count any more, should nobody tell that it ended.
     """
 
     job: str
     at: float
     seconds: Seconds
+    work: str = ""
     late_after: Seconds = 86400.0
 
     def counts(self, now: float) -> bool:

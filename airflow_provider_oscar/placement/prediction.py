@@ -16,9 +16,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
 
-from airflow_provider_oscar.placement.history import LONGEST, RunRecord, Seconds, age
+from airflow_provider_oscar.placement.history import KEPT, LONGEST, RunRecord, Seconds, age
 from airflow_provider_oscar.placement.occupancy import Occupancy, PlacedJob, occupancy, waits_for_our_own
-from airflow_provider_oscar.placement.robust import Line, theil_sen, weighted_quantile
+from airflow_provider_oscar.placement.phases import Phase, fit_phase
+from airflow_provider_oscar.placement.robust import theil_sen, weighted_quantile
 from airflow_provider_oscar.placement.targets import PlacementRequest, PlacementTarget, TargetObservation
 
 #: Later jobs after which a record counts half.
@@ -37,6 +38,8 @@ FADE_SECONDS = 60.0
 PENDING_FACTOR = 1.5
 #: Jobs that a target is taken to run at once, until it has held more.
 ASSUMED_CAPACITY = 4
+#: How far off a prior may be, as a factor.
+PRIOR_SPREAD = 4.0
 #: How much wider an interval is for a target of which one job is known; less the more are.
 DOUBT = 2.0
 #: Bounds of the interval: four of five jobs are expected between them.
@@ -103,20 +106,6 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class _Phase:
-    """One phase as a line over the size, and what each feature adds per unit."""
-
-    line: Line
-    features: Mapping[str, float]
-
-    def at(self, size: int | None, typical: float, features: Mapping[str, float]) -> Seconds:
-        base = self.line.at(typical if size is None else size)
-        seconds = base + sum(slope * features.get(name, 0.0) for name, slope in self.features.items())
-        # In this order what is not a number at all counts as nothing.
-        return min(max(0.0, seconds), LONGEST)
-
-
-@dataclass(frozen=True)
 class TargetModel:
     """What the past jobs of one target say; made by :func:`fit`.
 
@@ -127,9 +116,9 @@ class TargetModel:
     last: RunRecord
     length: Seconds
     typical_size: float
-    stage_in: _Phase
-    run: _Phase
-    stage_out: _Phase
+    stage_in: Phase
+    run: Phase
+    stage_out: Phase
     drift: float
     newest: tuple[float, ...]
     low: float
@@ -170,6 +159,7 @@ def predict(
     *,
     now: datetime,
     placed: Sequence[PlacedJob] = (),
+    work: str | None = None,
 ) -> Prediction:
     """Return what is expected of the request at the target.
 
@@ -179,9 +169,10 @@ def predict(
     :param records: of this target, oldest first.
     :param now: the time of the decision.
     :param placed: jobs that were placed there and have not ended.
+    :param work: of the jobs that say how long one takes; None for all.
     """
     capacity = target.capacity or observation.capacity
-    model = fit(tuple(records), capacity)
+    model = fit(tuple(records), capacity, work)
     if model is None:
         return _prior(request, target, observation)
     fade = model.decay(now)
@@ -191,6 +182,8 @@ def predict(
         # That a target has become slow shows in jobs that should have ended before it does in those that have.
         model, fade = replace(model, drift=slow), 1.0
     stage_in, run, stage_out = model.service(request.size, request.features, fade)
+    if not model.jobs:
+        run = _prior_run(request, target)
     service = stage_in + run + stage_out
     if found is not None:
         own, waits, late = max(found.free_in, model.overhead), found.waits, found.late
@@ -213,7 +206,7 @@ def predict(
     middle = queue + service
     low, high = min(model.low, 1.0), max(model.high, 1.0)
     # Few records say little of the spread.
-    doubt = 1.0 + DOUBT / model.jobs
+    doubt = 1.0 + DOUBT / model.jobs if model.jobs else 1.0
     return Prediction(
         queue,
         stage_in,
@@ -229,12 +222,17 @@ def predict(
 
 
 def _prior(request: PlacementRequest, target: PlacementTarget, observation: TargetObservation) -> Prediction:
-    run = min(target.prior_run + target.prior_run_per_gib * ((request.size or 0) / _GIB), LONGEST)
+    run = _prior_run(request, target)
     capacity = target.capacity or observation.capacity or ASSUMED_CAPACITY
     queue = target.prior_queue + _waves(capacity, observation.active) * run
     if observation.start_in is not None:
         queue = observation.start_in
-    return Prediction(queue, 0.0, run, 0.0, (queue + run) / 4, (queue + run) * 4, hoped=(queue + run) / 4)
+    low, high = (queue + run) / PRIOR_SPREAD, (queue + run) * PRIOR_SPREAD
+    return Prediction(queue, 0.0, run, 0.0, low, high, hoped=low)
+
+
+def _prior_run(request: PlacementRequest, target: PlacementTarget) -> Seconds:
+    return min(target.prior_run + target.prior_run_per_gib * ((request.size or 0) / _GIB), LONGEST)
 
 
 def _occupancy(
@@ -285,24 +283,27 @@ def _waves(capacity: int | None, active: int) -> float:
 
 
 @lru_cache(maxsize=256)
-def fit(records: tuple[RunRecord, ...], capacity: int | None) -> TargetModel | None:
+def fit(records: tuple[RunRecord, ...], capacity: int | None, work: str | None = None) -> TargetModel | None:
     """Learn from the jobs of one target that ended well; None if there are none.
 
     :param records: oldest first; failures are left out.
     :param capacity: jobs the target runs at once, where known.
+    :param work: of the jobs that say how long one takes; None for all. The queue is everybody's.
     """
     good = [each for each in records if each.succeeded]
     if not good:
         return None
-    weights = [0.5 ** ((len(good) - 1 - position) / HALF_LIFE_JOBS) for position in range(len(good))]
-    sizes = [float(each.size or 0) for each in good]
+    weights = _recency(good)
+    alike = [each for each in good if work in (None, each.work)][-KEPT:]
+    alike_weights = _recency(alike)
+    sizes = [float(each.size or 0) for each in alike]
     phases = {
-        name: _phase(sizes, [getattr(each, name) for each in good], weights, good)
+        name: fit_phase(sizes, [getattr(each, name) for each in alike], alike_weights, alike)
         for name in ("stage_in", "run", "stage_out")
     }
-    typical = weighted_quantile(sizes, weights, 0.5)
-    fitted = [sum(phase.at(each.size, typical, each.features) for phase in phases.values()) for each in good]
-    ratios = [each.service / expected if expected > 1e-9 else 1.0 for each, expected in zip(good, fitted, strict=True)]
+    typical = weighted_quantile(sizes, alike_weights, 0.5) if alike else 0.0
+    fitted = [sum(phase.at(each.size, typical, each.features) for phase in phases.values()) for each in alike]
+    ratios = [each.service / expected if expected > 1e-9 else 1.0 for each, expected in zip(alike, fitted, strict=True)]
     drift = _drift(ratios)
     length = weighted_quantile([each.service for each in good], weights, 0.5)
     per_active = 0.0
@@ -328,23 +329,24 @@ def fit(records: tuple[RunRecord, ...], capacity: int | None) -> TargetModel | N
     recent = waited[-AGREEING:]
     # That a queue has gone shows in one job; that it has grown shows in those that wait (`oldest_pending`) as well.
     congestion = min(sorted(recent)[len(recent) // 2], waited[-1])
+    their_waits = [wait for each, wait in zip(good, mine, strict=True) if work in (None, each.work)][-KEPT:]
     whole = [
         each.total / max((max(wait, overhead) if capacity else wait + overhead) + expected, 1e-9)
-        for each, wait, expected in zip(good, mine, fitted, strict=True)
+        for each, wait, expected in zip(alike, their_waits, fitted, strict=True)
     ]
     # How far off the predictions were, where there were any: while a target changes, these span more by themselves.
-    off = [each.total / each.predicted if each.predicted else ratio for each, ratio in zip(good, whole, strict=True)]
+    off = [each.total / each.predicted if each.predicted else ratio for each, ratio in zip(alike, whole, strict=True)]
     return TargetModel(
-        jobs=len(good),
+        jobs=len(alike),
         last=next(each for each in reversed(records) if each.succeeded or not each.started),
         length=length,
         typical_size=typical,
         **phases,
         drift=drift,
         newest=tuple(ratios[-AGREEING:]),
-        low=weighted_quantile(off, weights, LOW),
-        high=weighted_quantile(off, weights, HIGH),
-        least=weighted_quantile(whole, weights, LOW),
+        low=weighted_quantile(off, alike_weights, LOW) if off else 1 / PRIOR_SPREAD,
+        high=weighted_quantile(off, alike_weights, HIGH) if off else PRIOR_SPREAD,
+        least=weighted_quantile(whole, alike_weights, LOW) if whole else 1 / PRIOR_SPREAD,
         overhead=overhead,
         congestion=congestion,
         per_active=per_active,
@@ -352,25 +354,8 @@ def fit(records: tuple[RunRecord, ...], capacity: int | None) -> TargetModel | N
     )
 
 
-def _phase(
-    sizes: Sequence[float], seconds: Sequence[float], weights: Sequence[float], records: Sequence[RunRecord]
-) -> _Phase:
-    line = theil_sen(sizes, seconds, weights)
-    slopes: dict[str, float] = {}
-    rest = [each - line.at(size) for each, size in zip(seconds, sizes, strict=True)]
-    for name in sorted({name for record in records for name in record.features}):
-        values = [record.features.get(name, 0.0) for record in records]
-        if len(set(values)) < 2:
-            continue
-        slopes[name] = theil_sen(values, rest, weights).slope
-        rest = [
-            max(min(each - slopes[name] * value, LONGEST), -LONGEST) for each, value in zip(rest, values, strict=True)
-        ]
-    if slopes:
-        # What the features explain is not the intercept's.
-        base = max(weighted_quantile([each + line.intercept for each in rest], weights, 0.5), 0.0)
-        line = Line(base, line.slope)
-    return _Phase(line, slopes)
+def _recency(records: Sequence[RunRecord]) -> list[float]:
+    return [0.5 ** ((len(records) - 1 - position) / HALF_LIFE_JOBS) for position in range(len(records))]
 
 
 def _drift(ratios: Sequence[float]) -> float:

@@ -142,6 +142,7 @@ class PlacementRequest:
     :param key: key of the object, or empty.
     :param source: ``"s3"``, ``"dcache"`` or empty.
     :param size: bytes of the object, or None if not known.
+    :param work: what is to be done: how long it takes is learnt from jobs of the same work.
     :param requires: capabilities the target must have.
     :param target: name of the target a user insists on, or None.
     :param features: further numbers that the run time depends on, for example ``{"events": 5000}``.
@@ -153,6 +154,7 @@ class PlacementRequest:
     key: str = ""
     source: str = ""
     size: int | None = None
+    work: str = ""
     requires: frozenset[str] = frozenset()
     target: str | None = None
     features: Mapping[str, float] = field(default_factory=dict)

@@ -17,9 +17,9 @@ from datetime import UTC, datetime
 from functools import partial
 
 from airflow_provider_oscar.core.errors import TransientError
+from airflow_provider_oscar.placement.batch import placed_by
 from airflow_provider_oscar.placement.breaker import CircuitBreaker
 from airflow_provider_oscar.placement.history import KEPT, History, RunRecord
-from airflow_provider_oscar.placement.learned import placed_by
 from airflow_provider_oscar.placement.occupancy import PlacedJob
 from airflow_provider_oscar.placement.patience import patience
 from airflow_provider_oscar.placement.policies import HistorySnapshot, PlacementPolicy

@@ -299,6 +299,29 @@ def test_how_long_the_loser_waited_is_learnt_unless_it_had_started(world, rows, 
     assert [decode_placed(rows[f"placed:{name}"]) for name in ("cloud", "hpc")] == [(), ()], "neither is in flight"
 
 
+def test_the_tasks_of_a_group_do_one_work_and_those_of_another_do_another(world, rows):
+    asked = []
+
+    class Curious(Fallback):
+        def decide(self, request, *others):
+            asked.append(request.work)
+            return super().decide(request, *others)
+
+    run = Run(policy=Curious(("cloud", "hpc")), learn=True, rows=rows)
+    assert run.choose() == "cloud"
+    world["oscar"].refuse["POST", "/job"] = 503
+    with pytest.raises(AirflowFailException):
+        run.execute("cloud")
+    pause = run.defers("elsewhere")
+    (pod,) = world["cluster"].pods
+    prove(world, pod)
+    world["cluster"].put(pod, JobPhase.SUCCEEDED)
+    run.resume("elsewhere", pause, ended())
+    many = Run(policy=ORDER, learn=True, each=True, object_event=[EVENT]).task("choose")
+    assert asked == ["dag/infer", "dag/infer"] == [many.work] * 2
+    assert [each.work for each in decode_records(rows["recent:hpc"])] == ["dag/infer"]
+
+
 @pytest.mark.parametrize("speculate", [False, True])
 def test_the_policy_is_told_whether_a_job_that_waits_too_long_is_moved(world, speculate):
     asked = []

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.placement import prediction
+from airflow_provider_oscar.placement.batch import decide_many
 from airflow_provider_oscar.placement.breaker import BreakerState, CircuitBreaker
 from airflow_provider_oscar.placement.history import (
     KEPT,
@@ -25,12 +26,7 @@ from airflow_provider_oscar.placement.history import (
     encode_records,
     with_record,
 )
-from airflow_provider_oscar.placement.learned import (
-    CheapestWithinDeadline,
-    FastestFinish,
-    GreenestWithinDeadline,
-    decide_many,
-)
+from airflow_provider_oscar.placement.learned import CheapestWithinDeadline, FastestFinish, GreenestWithinDeadline
 from airflow_provider_oscar.placement.policies import HistorySnapshot
 from airflow_provider_oscar.placement.targets import PlacementRequest, PlacementTarget, TargetObservation
 

@@ -13,8 +13,8 @@ from airflow.sdk import DAG
 
 from airflow_provider_oscar import Explicit, Fallback, FastestFinish, Rule, RuleBased, placed
 from airflow_provider_oscar.core.errors import DefinitionError, TransientError
+from airflow_provider_oscar.placement.batch import decide_many
 from airflow_provider_oscar.placement.history import History, RunRecord
-from airflow_provider_oscar.placement.learned import decide_many
 from airflow_provider_oscar.placement.policies import HistorySnapshot
 from airflow_provider_oscar.placement.targets import Decision, PlacementRequest, PlacementTarget
 

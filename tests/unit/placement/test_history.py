@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.placement.history import (
     KEPT,
+    KEPT_OF_WORK,
+    WORKS,
     History,
     RunRecord,
     decode_records,
@@ -98,3 +100,17 @@ def test_that_predictions_no_longer_hold_shows_in_the_newest_however_long_they_h
 
 def test_without_predictions_nothing_is_scored():
     assert (score([]).calibration, score([]).lately, score([]).relative_error) == (None, None, None)
+
+
+def test_a_work_that_is_seldom_done_is_remembered_beside_a_busy_one_and_the_whole_is_bounded():
+    def done(number: int, work: str) -> RunRecord:
+        return RunRecord(target="a", ended_at=float(number), work=work, submission_id=f"{work}{number}")
+
+    busy = [done(10_000 + number, "busy") for number in range(500)]
+    kept = History.of([*(done(number, "seldom") for number in range(30)), *busy]).of_target("a")
+    assert [each.work for each in kept] == ["seldom"] * KEPT_OF_WORK + ["busy"] * KEPT
+    assert kept[0].ended_at == 30 - KEPT_OF_WORK
+    many = History.of([*(done(number, f"work {number % 100}") for number in range(5000)), *busy]).of_target("a")
+    assert len(many) == KEPT + (WORKS - 1) * KEPT_OF_WORK
+    assert list(many) == sorted(many, key=lambda each: each.ended_at)
+    assert History.of(many).of_target("a") == many

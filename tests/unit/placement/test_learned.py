@@ -12,14 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_oscar.core.errors import DefinitionError, PermanentError, TransientError
+from airflow_provider_oscar.placement.batch import decide_many
 from airflow_provider_oscar.placement.breaker import BreakerState, CircuitBreaker
 from airflow_provider_oscar.placement.history import History, RunRecord
-from airflow_provider_oscar.placement.learned import (
-    CheapestWithinDeadline,
-    FastestFinish,
-    GreenestWithinDeadline,
-    decide_many,
-)
+from airflow_provider_oscar.placement.learned import CheapestWithinDeadline, FastestFinish, GreenestWithinDeadline
 from airflow_provider_oscar.placement.patience import patience
 from airflow_provider_oscar.placement.policies import Explicit, Fallback, HistorySnapshot, RuleBased
 from airflow_provider_oscar.placement.targets import PlacementRequest, PlacementTarget, TargetObservation
@@ -316,3 +312,43 @@ def test_each_decision_of_many_knows_of_those_before_it_and_tells_what_is_expect
     assert [set(each.predictions) for each in decisions] == [{"slow"}] * 12
     assert decisions[-1].predictions["slow"]["queue"] > decisions[0].predictions["slow"]["queue"]
     assert decide_many(Fallback(("slow",)), [PlacementRequest()], TARGETS)[0].predictions == {}
+
+
+def of_work(work: str, records: list[RunRecord]) -> list[RunRecord]:
+    return [msgspec.structs.replace(each, work=work, submission_id=f"{work}{each.submission_id}") for each in records]
+
+
+def test_how_long_a_job_takes_is_learnt_of_its_own_work_and_not_of_what_another_dag_does_there():
+    """One DAG trains for hours on the GPU, another infers for seconds; both know the targets by the same names."""
+    training = of_work("train", past("fast", 3000) + past("slow", 30000))
+    inference = of_work("infer", past("fast", 5) + past("slow", 50))
+    both = HistorySnapshot(History.of(training + inference), NOW)
+    for work, alone in (("train", training), ("infer", inference)):
+        request = PlacementRequest(key="x", work=work)
+        found = CALM.decide(request, TARGETS, (), both)
+        lonely = CALM.decide(request, TARGETS, (), HistorySnapshot(History.of(alone), NOW))
+        assert found.target is lonely.target is FAST
+        assert found.predictions["fast"]["run"] == pytest.approx(lonely.predictions["fast"]["run"])
+
+
+def test_a_work_that_is_known_at_one_target_alone_tries_the_other_once_however_slow_others_work_is_there():
+    training = of_work("train", past("fast", 30000))
+    inference = of_work("infer", past("slow", 50))
+    request = PlacementRequest(key="x", work="infer")
+    known = HistorySnapshot(History.of(training + inference), NOW)
+    busy = [TargetObservation(name="fast", active=1)]
+    decisions = decide_many(FastestFinish(explore_every=10**9), [request] * 5, TARGETS, busy, known)
+    assert Counter(each.target.name for each in decisions if each) == {"fast": 1, "slow": 4}
+
+
+def test_until_a_work_has_ended_once_that_of_others_says_which_target_is_fast():
+    known = HistorySnapshot(History.of(of_work("train", past("fast", 20) + past("slow", 100))), NOW)
+    assert CALM.decide(PlacementRequest(work="infer"), TARGETS, (), known).target is FAST
+
+
+def test_a_queue_is_everybodys():
+    behind = of_work("train", [msgspec.structs.replace(each, queued=900.0) for each in past("fast", 20)])
+    known = of_work("infer", past("fast", 20, ended=NOW - timedelta(hours=1)) + past("slow", 100))
+    request = PlacementRequest(key="x", work="infer")
+    assert CALM.decide(request, TARGETS, (), HistorySnapshot(History.of(known), NOW)).target is FAST
+    assert CALM.decide(request, TARGETS, (), HistorySnapshot(History.of(known + behind), NOW)).target is SLOW
