@@ -95,7 +95,9 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         sane = (
             0 <= self.ended_at < LATEST
             and all(0 <= number <= LONGEST for number in seconds)
-            and all(0 <= number < LARGEST for number in (self.cost, self.energy_kwh, self.active, self.size or 0))
+            and all(0 <= number < LARGEST for number in (self.cost, self.energy_kwh))
+            # What a column of whole numbers holds.
+            and all(0 <= number < 2**63 for number in (self.active, self.size or 0))
             and all(abs(number) < LARGEST for number in self.features.values())
         )
         if not sane:

@@ -18,6 +18,7 @@ from airflow_provider_oscar.jobs.interlink import InterLinkBackend
 from airflow_provider_oscar.jobs.oscar import OscarBackend
 from airflow_provider_oscar.operators import placement_store
 from airflow_provider_oscar.operators.job_outcome import FAULT, HANDOVER
+from airflow_provider_oscar.operators.placed_state import STATE_KEY
 from airflow_provider_oscar.operators.placement_store import PLACEMENT_RUNS
 from airflow_provider_oscar.placement.history import RunRecord, decode_records, encode_records
 from airflow_provider_oscar.placement.occupancy import decode_placed
@@ -280,6 +281,44 @@ def test_a_late_job_is_started_twice_and_the_loser_is_cancelled(world, winner):
     assert revoked == [(second, first)[winner]], "whatever the loser left is not a result"
     assert (first if winner else second) not in {**world["oscar"].jobs, **world["cluster"].pods}
     assert run.execute("result")["output_uri"] == found["output_uri"]
+
+
+@pytest.mark.parametrize("trouble", ["not cancelled", "not taken back", "not seen", "both ended"])
+def test_what_becomes_of_the_loser_does_not_cost_the_result_nor_make_two(world, trouble):
+    run, pause, first, second = speculating(world)
+    world["cluster"].put(second, JobPhase.SUCCEEDED)
+    revoked = []
+
+    def revoke(conn_id, uri, submission_id):
+        revoked.append(submission_id)
+        if trouble == "not taken back":
+            raise TransientError("the store is away")
+
+    world["supervisor"].revoke = revoke
+    prove(world, second)
+    if trouble == "not cancelled":
+        world["oscar"].refuse["DELETE", "/"] = 503
+    if trouble == "not seen":
+        world["oscar"].refuse["GET", "/"] = 503
+    if trouble == "both ended":
+        # The loser's result was there first; the trigger told of the other.
+        prove(world, first)
+        world["oscar"].jobs[first] = "Succeeded"
+    found = run.resume("elsewhere", pause, ended(index=1))
+    assert found["submission_id"] == second
+    assert revoked == [first]
+    assert run.execute("result")["output_uri"] == found["output_uri"]
+    assert run.contexts["infer.elsewhere"]["task_state_store"].get(STATE_KEY)["running"] == {}
+
+
+def test_a_killed_task_cancels_both_jobs_also_where_one_place_does_not_answer(world):
+    run, pause, _, second = speculating(world)
+    task = run.task("elsewhere")
+    task._state = type(task._state).from_dict(pause.kwargs["state"])
+    task._prepare(run.context("infer.elsewhere"))
+    world["oscar"].refuse["DELETE", "/"] = 503
+    task.on_kill()
+    assert second not in world["cluster"].pods
 
 
 @pytest.mark.parametrize(("phase", "noted"), [("Pending", True), ("Running", False), ("Succeeded", False)])

@@ -60,7 +60,7 @@ WILD = st.builds(
     succeeded=st.booleans(),
     target_fault=st.booleans(),
     started=st.booleans(),
-    size=st.one_of(st.none(), st.integers(0, 2**63)),
+    size=st.one_of(st.none(), st.integers(0, 2**63 - 1)),
     features=st.dictionaries(st.sampled_from(["events", "x"]), st.floats(-1e99, 1e99), max_size=2),
     active=st.integers(0, 10**6),
     queued=st.floats(0, 9e8),
