@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -283,3 +284,14 @@ def next_look(since: float, now: float) -> float:
 def as_mapping(value: object) -> Mapping[str, object]:
     """Return a dictionary as it came from XCom, empty if it is none."""
     return value if isinstance(value, Mapping) else {}
+
+
+def decoded(value: object) -> object:
+    """Return what a template gave, which may be JSON; None if it is neither JSON nor what came without a template.
+
+    :param value: as it was rendered.
+    """
+    try:
+        return json.loads(value) if isinstance(value, str) and value.strip() not in ("", "None") else value
+    except ValueError:
+        return None

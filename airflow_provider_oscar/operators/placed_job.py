@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -27,6 +26,7 @@ from airflow_provider_oscar.links import OscarJobLogLink, OutputLink, SlurmJobLi
 from airflow_provider_oscar.operators.choosing import (
     TargetSelector,
     as_mapping,
+    decoded,
     facts,
     make_request,
     next_look,
@@ -144,7 +144,7 @@ class PlacedJobOperator(PlacementOperator):
         self._seen = context
         if self.object_event is None:
             self.object_event = current_object(context)
-        self.decision = as_mapping(_decoded(self.decision))
+        self.decision = as_mapping(decoded(self.decision))
 
     def _take_over(self, context: Context) -> None:
         """Learn what became of the job task that was chosen before."""
@@ -230,7 +230,9 @@ class PlacedJobOperator(PlacementOperator):
     def _decide(self, context: Context) -> Mapping[str, Any]:
         event = parse_object_event(self.object_event)
         former = as_mapping(self.decision)
-        if former and not self._state.decisions and not self._state.failed:
+        # What was decided on before somebody renamed or removed its target is decided anew.
+        known = former.get("target") in by_name(self.targets)
+        if known and not self._state.decisions and not self._state.failed:
             return {**former, "task_id": self.task_id}
         late = f"its job waits longer than was expected, since {datetime.now(UTC):%H:%M:%S} UTC"
         attempts = [
@@ -379,7 +381,8 @@ class PlacedJobOperator(PlacementOperator):
         if target not in self._tasks:
             known = by_name(self.targets)
             if target not in known:
-                raise DefinitionError(f"there is no target {target!r} any more; clear task {self.task_id!r}")
+                clear = self.choose_task_id or self.task_id
+                raise DefinitionError(f"there is no target {target!r} any more, which has a job; clear task {clear!r}")
             task = self.make_task(known[target], f"{self.task_id.rpartition('.')[2]}-{target}", self.object_event)
             task.render_template_fields(context)
             task.outlets = self.outlets
@@ -391,10 +394,3 @@ class PlacedJobOperator(PlacementOperator):
     @staticmethod
     def _context(context: Context, target: str) -> Context:
         return TargetContext.of(context, target)
-
-
-def _decoded(value: object) -> object:
-    try:
-        return json.loads(value) if isinstance(value, str) and value.strip() not in ("", "None") else value
-    except ValueError:
-        return None

@@ -479,6 +479,18 @@ def test_objects_of_a_run_are_spread_and_each_is_placed_by_its_own_task(world):
     assert seen["ti"].xcoms["decision"]["target"] == where[0]
 
 
+def test_an_object_whose_target_was_renamed_after_the_choice_is_placed_anew(world):
+    run = Run(each=True, object_event=[EVENT])
+    (chosen,) = run.task("choose").execute(run.context("infer.choose"))
+    chosen["decision"].update(target="cloud-of-old", task_id="infer.cloud_of_old")
+    mapped = run.dag.task_dict["infer.run"].unmap(chosen)
+    mapped.force = ""
+    run.task = lambda name: mapped
+    run.defers("run")
+    assert run.pull("infer.run", "decision")["target"] == "cloud"
+    assert len(world["oscar"].jobs) == 1
+
+
 def test_what_has_no_room_beside_the_others_waits_for_itself(world):
     full = [PlacementTarget(name="cloud", kind="oscar", max_active=2)]
     with DAG("dag", schedule=None) as dag:
