@@ -62,6 +62,11 @@ def foreign(seed: str, start: float, end: float, gap: float, seconds: float) -> 
     return tuple(found)
 
 
+def of_two_works(jobs: Sequence[Job]) -> tuple[Job, ...]:
+    """Return the jobs, every fifth of which does a longer work."""
+    return tuple(replace(job, work="training" if job.number % 5 == 0 else "inference") for job in jobs)
+
+
 def _slower(after: float, factor: float, until: float = float("inf")) -> Callable[[float], float]:
     return lambda start: factor if after <= start < until else 1.0
 
@@ -107,6 +112,13 @@ def scenarios(count: int = 600, seed: str = "1") -> Sequence[Scenario]:
             arrivals(count, 20, f"outage {seed}"),
         ),
         Scenario("one GPU only", (cloud, cpu, scarce), arrivals(count, 15, f"scarce {seed}")),
+        Scenario(
+            "two kinds of work",
+            tuple(
+                replace(site, works={"training": factor}) for site, factor in ((cloud, 15.0), (cpu, 15.0), (gpu, 40.0))
+            ),
+            of_two_works(arrivals(count, 60, f"works {seed}")),
+        ),
         Scenario(
             "two sites",
             (

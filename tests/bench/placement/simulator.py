@@ -39,11 +39,13 @@ class Job:
 
     :param arrival: seconds since the start.
     :param size: bytes.
+    :param work: what it does.
     """
 
     number: int
     arrival: float
     size: int
+    work: str = ""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ class Site:
     :param speed: factor on the time of a job that starts at a time; 1 by default.
     :param foreign: (arrival, seconds) of other people's jobs.
     :param away: (from, until) between which jobs fail.
+    :param works: how many times as long jobs of a work take here.
     :param told: the scheduler tells how many jobs wait and estimates when a newcomer starts; as real ones do, it
         takes the limits of jobs for their lengths, which are half as long again.
     """
@@ -70,11 +73,13 @@ class Site:
     foreign: tuple[tuple[float, float], ...] = ()
     away: tuple[tuple[float, float], ...] = ()
     told: bool = False
+    works: Mapping[str, float] = field(default_factory=dict)
 
     def length(self, job: Job, start: float) -> float:
         """Return how long the job takes if it starts then."""
         luck = random.Random(f"{self.target.name} {job.number}").lognormvariate(0.0, 0.12)
-        return (self.fixed + self.per_gib * job.size / 2**30) * self.speed(start) * luck
+        factor = self.works.get(job.work, 1.0)
+        return (self.fixed + self.per_gib * job.size / 2**30) * self.speed(start) * luck * factor
 
     def is_away(self, when: float) -> bool:
         """Tell whether jobs fail then."""
@@ -224,6 +229,7 @@ class _Attempt:
             predicted=self.expected.get("total"),
             interval=(self.expected["low"], self.expected["high"]) if "low" in self.expected else None,
             cost=site.target.cost_per_hour * (self.entry.end - self.entry.start) / 3600,
+            work=job.work,
             submission_id=str(self.number),
         )
 
@@ -268,7 +274,9 @@ class _Play:
         moment = datetime.fromtimestamp(now, UTC)
         others = self.attempts.get(position, [])
         movable = self.speculate and not others
-        request = PlacementRequest(key=f"run_{job.number}", size=job.size, excluded=excluded, movable=movable)
+        request = PlacementRequest(
+            key=f"run_{job.number}", size=job.size, work=job.work, excluded=excluded, movable=movable
+        )
         breaker = CircuitBreaker()
         tried = breaker.half_open(self.targets, self.history, now=moment)
         probed = {name for name in tried if now - self.claimed.get(name, -CLAIM) < CLAIM}
@@ -285,7 +293,7 @@ class _Play:
         place = self.running[name]
         expected = decision.predictions.get(name, {})
         number = next(self.order)
-        if (noted := placed_by(decision, str(number), moment)) is not None:
+        if (noted := placed_by(decision, str(number), moment, job.work)) is not None:
             self.placed[name][noted.job] = noted
         if place.site.is_away(now):
             self._at(now + NOTICED_AFTER, partial(self._fail, position, name, excluded, number))
