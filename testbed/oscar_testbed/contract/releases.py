@@ -268,4 +268,6 @@ The embedded platform is that of the releases in the headings of this page. What
 cases is below: *same*, or *differs* with the number of the reason. Written from
 `testbed/oscar_testbed/contract/recorded/releases`, which `CONFORMANCE_RECORD=1 pytest tests/system/test_conformance.py`
 records with the programs that `REAL_BIN`, `OSCAR_STACK_SLURM` and `OSCAR_STACK_KUBERNETES` name.
+
+interLink's second newest minor, 0.5, has no column yet: 0.5.2 was built, and not run.
 """
