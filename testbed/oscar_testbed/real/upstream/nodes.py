@@ -98,8 +98,10 @@ class UpstreamNodes:
     def _ready(self, name: str) -> bool:
         with self._api.client() as client:
             _approve_certificates(client)
-            found = client.get(f"/api/v1/nodes/{name}").json()
-        conditions = found.get("status", {}).get("conditions") or []
+            answer = client.get(f"/api/v1/nodes/{name}")
+        if answer.is_error:  # it is not registered yet
+            return False
+        conditions = answer.json().get("status", {}).get("conditions") or []
         return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
 
 
