@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, Callable, Sequence
 from airflow_provider_oscar.supervisor import trees
 from airflow_provider_oscar.supervisor.destinations import Destination, choose
 from airflow_provider_oscar.supervisor.errors import EXIT_ACCESS, EXIT_UNSTAGED, StageError, TransientError
-from airflow_provider_oscar.supervisor.parallel import in_parallel
+from airflow_provider_oscar.supervisor.parallel import TRANSFERS, in_parallel
 from airflow_provider_oscar.supervisor.parts import PARTS_PREFIX, MultipartUpload
 from airflow_provider_oscar.supervisor.stores import SingleUpload, open_regular
 from airflow_provider_oscar.supervisor.text import clip, encoded, quoted, say, setting
@@ -250,7 +250,7 @@ class StageOut:
             raise self.transient
 
     def _threads(self) -> int:
-        return int(setting("TRANSFERS", 16))
+        return int(setting("TRANSFERS", TRANSFERS))
 
     def _destinations(self) -> list[Destination]:
         return [self.main, *(each for each in self.others if each.store is not None)]

@@ -8,6 +8,9 @@ import queue
 import threading
 from typing import Any, Callable, Sequence
 
+#: Requests of a job on their way at a time.
+TRANSFERS = 16
+
 
 def in_parallel(work: Callable[[Any], Any], items: Sequence[object], threads: int) -> list[Any]:
     """Do the work for every item, and return in their order the results, or the exceptions in their places.

@@ -12,7 +12,7 @@ import threading
 from typing import Any, NoReturn
 
 from airflow_provider_oscar.supervisor.errors import EXIT_ACCESS, EXIT_INPUT, RefusedError, StageError, TransientError
-from airflow_provider_oscar.supervisor.parallel import in_parallel
+from airflow_provider_oscar.supervisor.parallel import TRANSFERS, in_parallel
 from airflow_provider_oscar.supervisor.ranges import CHUNK, CREW, Adler32, ByteRange, Digests, ranges_of
 from airflow_provider_oscar.supervisor.spec import plain_etag
 from airflow_provider_oscar.supervisor.text import quoted, say, setting
@@ -26,8 +26,6 @@ from airflow_provider_oscar.supervisor.transport import (
     redirected,
 )
 
-#: Requests for bytes on their way at a time, of all objects.
-TRANSFERS = 16
 #: Headers by which two polls at a door are compared.
 DOOR_VERSION = ("ETag", "Last-Modified", "Content-Length")
 
