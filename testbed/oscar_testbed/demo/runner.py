@@ -110,7 +110,9 @@ def _play(
     for problem in findings.failed:
         progress.say(f"FAILED: {problem}")
     if findings.unfinished and not findings.failed:
-        progress.say(f"nothing failed, but nothing changed for {patience / 60:g} minutes either; try --patience")
+        progress.say(
+            f"nothing failed: the machine may be busy, or need a --patience of more than {patience / 60:g} minutes"
+        )
     if findings.proven:
         progress.say(f"{len(rows)} runs, every one proven by its manifest; every object exactly once")
     progress.say(f"report: {report / 'report.html'}")

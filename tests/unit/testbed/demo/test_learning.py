@@ -43,7 +43,9 @@ def test_a_step_is_repeated_until_its_choice_is_learnt():
     airflow, found = learnt(SPREAD, SPREAD, FAST, FAST, SLOW)
     assert [each.step for each in found] == [STEPS[0], STEPS[1], STEPS[1], STEPS[2], STEPS[2]]
     assert [len(conf["objects"]) for conf in airflow.posted] == [4, 2, 2, 2, 2]
-    assert [conf.get("seconds_gpu") for conf in airflow.posted] == [None, None, None, 12.0, 12.0]
+    # A machine that is busy at the wrong moment hides a small difference, so that it grows from round to round.
+    assert [conf.get("seconds_cpu") for conf in airflow.posted] == [None, 6.0, 12.0, None, None]
+    assert [conf.get("seconds_gpu") for conf in airflow.posted] == [None, None, None, 12.0, 24.0]
     assert airflow.posted[0]["objects"][2] == {"key": "a"}
     assert judge_learning(found).proven
 
