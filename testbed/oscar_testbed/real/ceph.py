@@ -196,7 +196,7 @@ class CephGateway:
         )
         run(["ceph-osd", *self._as("osd.0"), "--mkfs", "--osd-uuid", osd])
         daemon = self._daemon("ceph-osd", "osd.0")
-        wait_until(self._osd_is_up, what="the object daemon is up", timeout=_START_SECONDS, program=daemon)
+        wait_until(lambda: self._osd_is_up(daemon), what="the object daemon is up", timeout=_START_SECONDS)
         gateway = self._daemon("radosgw", "client.rgw.a")
         self._make_user()
         wait_until(self.healthy, what="the gateway lists buckets", timeout=_START_SECONDS, program=gateway)
@@ -221,7 +221,16 @@ class CephGateway:
             log.info("%s", error)
             return None
 
-    def _osd_is_up(self) -> bool:
+    def _osd_is_up(self, daemon: Program) -> bool:
+        """Start it again where it ended, as Ceph's unit for systemd does.
+
+        In 16.2 it may send its first command before it knows the cluster's identity, is told "wrong fsid", and ends.
+        """
+        try:
+            daemon.require_running()
+        except PlatformError as error:
+            log.warning("%s It is started again.", error)
+            daemon.start()
         answer = self._ceph("osd", "stat", "--format=json")
         return answer is not None and bool(json.loads(answer).get("num_up_osds"))
 
