@@ -13,7 +13,8 @@ from datetime import datetime, timedelta
 from types import FunctionType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Required, TypeAlias, TypedDict, TypeVar, get_type_hints
 
-from airflow_provider_oscar.core.checks import check_value, is_template, takes_list
+from airflow_provider_oscar.core.checks import check_value, is_own, is_template, takes_list
+from airflow_provider_oscar.core.errors import DefinitionError
 
 P = ParamSpec("P")
 S = TypeVar("S")
@@ -118,7 +119,8 @@ class SensorArguments(WaitingArguments, total=False):
 def checks_arguments(constructor: Callable[Concatenate[S, P], None]) -> Callable[Concatenate[S, P], None]:
     """Let the constructor of an operator refuse values of other types than it declares, while the DAG file is parsed.
 
-    Templates and results of other tasks are taken for every templated argument.
+    Templates and results of other tasks are taken for every templated argument, but for values of our own classes,
+    which XCom does not carry. :func:`check_rendered` looks at what became of them.
 
     :param constructor: with keyword arguments that are annotated.
     :return: it, raising ``DefinitionError`` with task, argument, value and what was expected.
@@ -128,11 +130,36 @@ def checks_arguments(constructor: Callable[Concatenate[S, P], None]) -> Callable
     def checked(self: S, /, *args: P.args, **kwargs: P.kwargs) -> None:
         templated = getattr(self, "template_fields", ())
         for name, hint in _hints(constructor).items():
-            if name in kwargs and not (name in templated and _is_unresolved(kwargs[name], hint)):
+            if name in kwargs and not (name in templated and is_unresolved(kwargs[name], hint)):
                 check_value(kwargs[name], hint, f"{name} of task {kwargs.get('task_id') or ''!r}")
         constructor(self, *args, **kwargs)
 
+    setattr(checked, _CHECKED, constructor)
     return checked
+
+
+def check_rendered(task: Any) -> None:
+    """Refuse what templates and results of other tasks became, where the constructor would have refused it as a value.
+
+    :param task: an operator with a constructor that :func:`checks_arguments`, once Airflow has rendered it.
+    :raises DefinitionError: naming task, argument, value and what was expected.
+    """
+    hints: dict[str, object] = {}
+    for kind in reversed(type(task).__mro__):
+        constructor = getattr(kind.__dict__.get("__init__"), _CHECKED, None)
+        hints |= {} if constructor is None else _hints(constructor)
+    for name in sorted(hints.keys() & {*task.template_fields}):
+        value, display_name = getattr(task, name), f"{name} of task {task.task_id!r}"
+        check_value(value, hints[name], display_name)
+        if value == "None" and hints[name] is not object:  # which means none, of an object
+            raise DefinitionError(
+                f"{display_name} is 'None', so what its template names has no value; give it one, or write "
+                "{{ … or '' }} where the argument may be left out"
+            )
+
+
+#: Attribute of a constructor that :func:`checks_arguments`: what it wraps.
+_CHECKED = "_checked_constructor"
 
 
 @functools.cache
@@ -149,8 +176,14 @@ def _hints(constructor: Callable[..., object]) -> Mapping[str, object]:
     return found
 
 
-def _is_unresolved(value: object, hint: object) -> bool:
-    """Whether a value is known only when the task runs; a template becomes a text, never a list."""
+def is_unresolved(value: object, hint: object = None) -> bool:
+    """Whether a value is known only when the task runs; a template becomes a text, never a list.
+
+    :param value: as the DAG file gives it.
+    :param hint: type of the argument.
+    """
     from airflow_provider_oscar._airflow import ResolveMixin
 
-    return isinstance(value, ResolveMixin) or (is_template(value) and not takes_list(hint))
+    if isinstance(value, ResolveMixin):
+        return not is_own(hint)
+    return is_template(value) and not takes_list(hint)

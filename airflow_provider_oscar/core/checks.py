@@ -93,6 +93,12 @@ def takes_list(hint: object) -> bool:
     return Sequence in kinds and str not in kinds
 
 
+def is_own(hint: object) -> bool:
+    """Whether only values of classes of this package are of the type, or None."""
+    kinds = [kind for kind in _alternatives(hint) if kind is not types.NoneType]
+    return all(str(getattr(kind, "__module__", "")).startswith(f"{__package__.partition('.')[0]}.") for kind in kinds)
+
+
 def _alternatives(hint: object) -> tuple[object, ...]:
     if get_origin(hint) in _UNIONS:
         return tuple(each for kind in get_args(hint) for each in _alternatives(kind))

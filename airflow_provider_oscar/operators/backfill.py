@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from airflow.sdk import Asset, BaseOperator
 
 from airflow_provider_oscar._airflow import AssetStateStoreAccessor, airflow_errors
-from airflow_provider_oscar.base_arguments import OperatorArguments, checks_arguments
+from airflow_provider_oscar.base_arguments import OperatorArguments, check_rendered, checks_arguments
 from airflow_provider_oscar.core.checks import seconds
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.objects import ObjectEvent
@@ -75,6 +75,7 @@ class BackfillObjectsOperator(BaseOperator):
     def execute(self, context: Context) -> dict[str, int]:
         """List, ask, and return the counts: objects, registered, known, skipped."""
         with airflow_errors():
+            check_rendered(self)
             store = AssetStateStoreAccessor(name=self.asset_name)
             done = asyncio.run(self._backfill(store, _time(self.since), _time(self.until)))
             self.log.info("%s", done)

@@ -41,10 +41,20 @@ SLOW = 10.0
 SHORTEST_WAIT, LONGEST_WAIT = 15.0, 300.0
 
 
+def required(value: object) -> list[object]:
+    """Return the capabilities that ``requires`` names, one alone included.
+
+    :param value: the argument, once it is rendered.
+    """
+    if value is None or isinstance(value, str):
+        return [value] if value else []
+    return list(value) if isinstance(value, Iterable) else [value]
+
+
 def make_request(
     event: ObjectEvent | None,
     force: object,
-    requires: Iterable[object],
+    requires: object,
     excluded: Iterable[str] = (),
     *,
     movable: bool = False,
@@ -64,7 +74,7 @@ def make_request(
         key=event.key if event else "",
         source=event.source.value if event else "",
         size=event.size if event else None,
-        requires=frozenset(str(word) for word in requires),
+        requires=frozenset(str(word) for word in required(requires)),
         target=None if wanted.lower() in AUTOMATIC else wanted,
         excluded=frozenset(excluded),
         movable=movable,

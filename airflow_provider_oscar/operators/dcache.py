@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from airflow.sdk import BaseOperator
 
 from airflow_provider_oscar._airflow import airflow_errors
-from airflow_provider_oscar.base_arguments import OperatorArguments, checks_arguments
+from airflow_provider_oscar.base_arguments import OperatorArguments, check_rendered, checks_arguments
 from airflow_provider_oscar.core.errors import BadInputError, DefinitionError, JobFailedError, TransientError, quoted
 from airflow_provider_oscar.core.objects import ObjectEvent, StoreType
 from airflow_provider_oscar.operators.job_arguments import positive_seconds
@@ -83,6 +83,7 @@ class DCacheBringOnlineOperator(BaseOperator):
     def execute(self, context: Context) -> list[str]:
         """Ask for the files that are not on disk, and wait."""
         with airflow_errors(), closing(self.hook):
+            check_rendered(self)
             paths = self._paths()
             missing = self._not_online(paths)
             if not missing:

@@ -181,7 +181,7 @@ class InterLinkPodOperator(PodJobOperator):
             raise DefinitionError(
                 f"task {self.task_id!r} needs image and command, a pod template that has them, or a script"
             )
-        if script and not script.startswith("{"):
+        if isinstance(script, str) and script and not script.startswith("{"):
             interpreter(script)  # what sbatch would refuse is said in the DAG file
         self.script = script
         self.image = image
@@ -231,6 +231,7 @@ class InterLinkPodOperator(PodJobOperator):
         """Submit or adopt, and wait; return the manifest."""
         if self.script:
             with airflow_errors():
+                self.check_rendered()
                 self.image, self.command = HOST_IMAGE, script_command(self.script)
         return super().execute(context)
 

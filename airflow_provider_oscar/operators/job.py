@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack
 from airflow.sdk import BaseOperator, conf
 
 from airflow_provider_oscar._airflow import airflow_errors
-from airflow_provider_oscar.base_arguments import OperatorArguments
-from airflow_provider_oscar.core.checks import check_command, check_environment, is_template
+from airflow_provider_oscar.base_arguments import OperatorArguments, check_rendered
+from airflow_provider_oscar.core.checks import is_template
 from airflow_provider_oscar.core.errors import DefinitionError, OscarProviderError
 from airflow_provider_oscar.core.objects import ObjectEvent
 from airflow_provider_oscar.jobs.backend import JobBackend
@@ -38,7 +38,7 @@ from airflow_provider_oscar.lineage import operator_lineage
 from airflow_provider_oscar.operators import job_outputs
 from airflow_provider_oscar.operators.brief_wait import wait_briefly
 from airflow_provider_oscar.operators.job_access import renew_access
-from airflow_provider_oscar.operators.job_arguments import Reuse, positive_seconds
+from airflow_provider_oscar.operators.job_arguments import Reuse, checked_environment, positive_seconds
 from airflow_provider_oscar.operators.job_building import described_request
 from airflow_provider_oscar.operators.job_inputs import checked_checkpoint, find_objects, named_checkpoint
 from airflow_provider_oscar.operators.job_objects import refuse_directories, take_objects
@@ -135,10 +135,8 @@ class JobOperator(BaseOperator, Generic[W]):
             parse_object_event(object_event)  # not a template, so what is wrong with it can be said now
         self.output_uri = job_outputs.output_location(output_uri, self.task_id)
         self.output_conn_id = output_conn_id
-        check_command(command, f"command of task {self.task_id!r}")
-        check_environment(environment, f"environment of task {self.task_id!r}")
         self.command = command
-        self.environment = environment or {}
+        self.environment = checked_environment(self.task_id, command, environment)
         self.run_options = run_options or RunOptions()
         self.inputs = inputs
         self.resume_from = checked_checkpoint(resume_from, self.task_id)
@@ -227,6 +225,7 @@ class JobOperator(BaseOperator, Generic[W]):
 
         :param context: of the task.
         """
+        self.check_rendered()
         self.output_conn_id = job_outputs.output_connection(self.output_uri, self.output_conn_id)
         if self.object_event is None:
             take_objects(self, run_objects(context))
@@ -244,6 +243,11 @@ class JobOperator(BaseOperator, Generic[W]):
         self._job = started
         self.set_link_urls(started, "")
         return started
+
+    def check_rendered(self) -> None:
+        """Refuse what templates and results of other tasks became, before anything is submitted."""
+        check_rendered(self)
+        self.environment = checked_environment(self.task_id, self.command, self.environment)
 
     def conclude(self, context: Context, job: RunningJob, event: JsonObject) -> dict[str, object] | None:
         """Return the manifest of a job that succeeded; None if it is too early to tell.

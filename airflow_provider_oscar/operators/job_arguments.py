@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Literal, overload
 
-from airflow_provider_oscar.core.checks import seconds
+from airflow_provider_oscar.core.checks import check_command, check_environment, seconds
 from airflow_provider_oscar.core.errors import DefinitionError
 
 #: When a job or result of a former try is taken.
@@ -29,3 +30,18 @@ def positive_seconds(task_id: str, name: str, value: timedelta | float | None) -
     if length is not None and not length > 0:
         raise DefinitionError(f"{name} of task {task_id!r} is {value}; expected more than 0 seconds")
     return length
+
+
+def checked_environment(
+    task_id: str, command: Sequence[str] | None, environment: Mapping[str, str] | None
+) -> Mapping[str, str]:
+    """Return the variables of a command, none for None.
+
+    :param task_id: of the task.
+    :param command: of its job.
+    :param environment: of its job.
+    :raises DefinitionError: if a word or a variable cannot be passed to a program.
+    """
+    check_command(command, f"command of task {task_id!r}")
+    check_environment(environment, f"environment of task {task_id!r}")
+    return environment or {}

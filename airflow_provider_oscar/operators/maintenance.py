@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Unpack
 from airflow.sdk import BaseOperator
 
 from airflow_provider_oscar._airflow import airflow_errors
-from airflow_provider_oscar.base_arguments import OperatorArguments, checks_arguments
+from airflow_provider_oscar.base_arguments import OperatorArguments, check_rendered, checks_arguments
 from airflow_provider_oscar.core.checks import seconds
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.orphans import KEEP_FOR, OLDER_THAN, REMOVED, Orphan, PodTask, RetentionLimits
@@ -75,6 +75,7 @@ class InterLinkMaintenanceOperator(BaseOperator):
     def execute(self, context: Context) -> list[dict[str, object]]:
         """Look, remove, and return a row for each orphan."""
         with airflow_errors():
+            check_rendered(self)
             hook = InterLinkHook(self.interlink_conn_id, namespace=self.namespace or None)
             limits = RetentionLimits(
                 older_than=timedelta(seconds=self.older_than), keep_for=timedelta(seconds=self.keep_for)

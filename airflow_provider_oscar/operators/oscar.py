@@ -157,10 +157,7 @@ class OscarJobOperator(JobOperator[OscarWork]):
             outputs=outputs,
             **kwargs,
         )
-        if sum((command is not None, payload is not None, bool(event_format))) != 1:
-            raise DefinitionError(
-                f"task {self.task_id!r} needs exactly one of command, payload and event_format, and not both of two"
-            )
+        self._check_one(command, payload, event_format)
         if payload is not None and object_event is not None:
             raise DefinitionError(
                 f"task {self.task_id!r} has a payload, which is sent as it is, so its object_event would be ignored; "
@@ -188,8 +185,19 @@ class OscarJobOperator(JobOperator[OscarWork]):
         self.event_format = event_format
         self.success_when = success_when
         self.placement = placement
-        self.members = dict(members or {})
+        self.members = members or {}
         self.oscar_conn_id = oscar_conn_id
+
+    def _check_one(self, command: object, payload: object, event_format: str) -> None:
+        if sum((command is not None, payload is not None, bool(event_format))) != 1:
+            raise DefinitionError(
+                f"task {self.task_id!r} needs exactly one of command, payload and event_format, and not both of two"
+            )
+
+    def check_rendered(self) -> None:
+        """Refuse what templates and results of other tasks became, such as a payload that is None."""
+        super().check_rendered()
+        self._check_one(self.command, self.payload, self.event_format)
 
     @classmethod
     def for_target(cls, target: PlacementTarget, *, service: str, image: str, **arguments: Any) -> Self:

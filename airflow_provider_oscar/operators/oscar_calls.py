@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 from airflow.sdk import BaseOperator
 
 from airflow_provider_oscar._airflow import airflow_errors
-from airflow_provider_oscar.base_arguments import OperatorArguments, checks_arguments
+from airflow_provider_oscar.base_arguments import OperatorArguments, check_rendered, checks_arguments
 from airflow_provider_oscar.core.checks import seconds
 from airflow_provider_oscar.core.errors import DefinitionError, PermanentError, TransientError
 from airflow_provider_oscar.core.oscar_events import shell_json
@@ -68,6 +68,7 @@ class OscarInvokeOperator(BaseOperator):
     def execute(self, context: Context) -> object:
         """Call the service."""
         with airflow_errors():
+            check_rendered(self)
             hook = OscarHook(self.oscar_conn_id)
             token = "" if hook.uses_oidc or hook.api.service_token else self._token(hook)
             body = self.payload
@@ -141,6 +142,7 @@ class OscarDeleteServiceOperator(BaseOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Delete the service; return what became of it and its buckets."""
         with airflow_errors():
+            check_rendered(self)
             hook = OscarHook(self.oscar_conn_id)
             found = hook.run(hook.get_service(self.service))
             if found is None:
@@ -200,13 +202,14 @@ class OscarBucketOperator(BaseOperator):
         self.bucket = bucket
         self.action = action
         self.visibility = visibility
-        self.users = list(users)
+        self.users = users
         self.delete_objects = delete_objects
         self.oscar_conn_id = oscar_conn_id
 
     def execute(self, context: Context) -> str:
         """Do it; return ``created``, ``updated``, ``deleted`` or ``absent``."""
         with airflow_errors():
+            check_rendered(self)
             hook = OscarHook(self.oscar_conn_id)
             there = self.bucket in {str(each.get("bucket_name")) for each in hook.run(hook.list_buckets())}
             if self.action == "delete":

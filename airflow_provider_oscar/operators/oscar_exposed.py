@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar, Unpack
 from airflow.sdk import BaseOperator
 
 from airflow_provider_oscar._airflow import airflow_errors
-from airflow_provider_oscar.base_arguments import OperatorArguments, checks_arguments
+from airflow_provider_oscar.base_arguments import OperatorArguments, check_rendered, checks_arguments
 from airflow_provider_oscar.core.checks import is_template, seconds
 from airflow_provider_oscar.core.errors import (
     OscarProviderError,
@@ -96,6 +96,7 @@ class OscarExposedServiceOperator(BaseOperator):
     def execute(self, context: Context) -> object:
         """Call the service."""
         with airflow_errors():
+            check_rendered(self)
             hook = OscarHook(self.oscar_conn_id, patient=True)
             if self.start:
                 hook.run(hook.control_service(self.service, "start"))

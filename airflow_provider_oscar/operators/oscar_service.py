@@ -12,7 +12,7 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 from msgspec.structs import replace
 
 from airflow_provider_oscar._airflow import airflow_errors
-from airflow_provider_oscar.base_arguments import OperatorArguments, checks_arguments
+from airflow_provider_oscar.base_arguments import OperatorArguments, check_rendered, checks_arguments
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.fdl import from_fdl
 from airflow_provider_oscar.core.service_difference import difference
@@ -317,7 +317,7 @@ class OscarServiceOperator(BaseOperator):
         self.action = action
         self.delete_buckets = delete_buckets
         self.script_folder = script_folder
-        self.clusters = dict(clusters or {})
+        self.clusters = clusters or {}
         self.only_compare = dry_run
         self.targets = tuple(targets)
         self.images = dict(images or {})
@@ -326,6 +326,7 @@ class OscarServiceOperator(BaseOperator):
     def execute(self, context: Context) -> dict[str, str]:
         """Apply or delete; return what was done, by service name."""
         with airflow_errors():
+            check_rendered(self)
             definitions = [] if self.service else self._placed(self._definitions(context))
             if self.action == "apply":
                 done = apply_services(

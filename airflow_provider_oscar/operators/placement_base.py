@@ -8,11 +8,12 @@ from typing import Unpack
 
 from airflow.sdk import BaseOperator
 
-from airflow_provider_oscar.base_arguments import OperatorArguments
+from airflow_provider_oscar.base_arguments import OperatorArguments, is_unresolved
 from airflow_provider_oscar.core.checks import check_value, is_template
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.words import nearest
 from airflow_provider_oscar.jobs.backend import require_backend
+from airflow_provider_oscar.operators.choosing import required
 from airflow_provider_oscar.operators.placement_store import PLACEMENT_RUNS
 from airflow_provider_oscar.placement.policies import PlacementPolicy, check_policy
 from airflow_provider_oscar.placement.targets import AUTOMATIC, PlacementTarget, by_name, get_target
@@ -58,11 +59,11 @@ class PlacementOperator(BaseOperator):
         self.policy = policy
         self.targets = tuple(targets)
         self.force = force
-        self.requires = [requires] if isinstance(requires, str) else list(requires)
+        self.requires = requires if is_unresolved(requires) else required(requires)
         if isinstance(force, str) and not is_template(force) and force.strip().lower() not in AUTOMATIC:
             get_target(force.strip(), by_name(targets))
         known = {word for target in targets for word in target.capabilities}
-        for word in self.requires:
+        for word in self.requires if isinstance(self.requires, list) else ():
             check_value(word, str, f"one of the words that task {self.task_id!r} requires")
             if not is_template(word) and word not in known:
                 raise DefinitionError(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from airflow.sdk import BaseOperator
 
 from airflow_provider_oscar._airflow import AssetStateStoreAccessor, airflow_errors
-from airflow_provider_oscar.base_arguments import OperatorArguments, checks_arguments
+from airflow_provider_oscar.base_arguments import OperatorArguments, check_rendered, checks_arguments
 from airflow_provider_oscar.core.checks import seconds
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.replay import ANSWER, REQUEST, Selection
@@ -70,6 +70,7 @@ class ReplayObjectsOperator(BaseOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Ask, wait for the answer and return its counts: objects, cleared, created, left."""
         with airflow_errors():
+            check_rendered(self)
             return self._ask(AssetStateStoreAccessor(name=self.asset))
 
     def _time(self, name: str) -> datetime | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Unpack
 from airflow.sdk import BaseSensorOperator, PokeReturnValue
 
 from airflow_provider_oscar._airflow import airflow_errors
-from airflow_provider_oscar.base_arguments import SensorArguments, checks_arguments
+from airflow_provider_oscar.base_arguments import SensorArguments, check_rendered, checks_arguments
 from airflow_provider_oscar.core.errors import TransientError
 from airflow_provider_oscar.core.nodes import unmet_need
 from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
@@ -90,6 +90,7 @@ class InterLinkNodeSensor(BaseSensorOperator):
             )
 
     def _look(self) -> JsonObject | None:
+        check_rendered(self)
         nodes = InterLinkHook(self.interlink_conn_id).nodes()
         found, reason = unmet_need(nodes, node=self.node, accelerators=self.accelerators)
         if found is None:

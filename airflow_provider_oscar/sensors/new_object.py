@@ -12,7 +12,7 @@ from typing import Any, Unpack
 from airflow.sdk import BaseSensorOperator, Context, PokeReturnValue
 
 from airflow_provider_oscar._airflow import airflow_errors
-from airflow_provider_oscar.base_arguments import SensorArguments
+from airflow_provider_oscar.base_arguments import SensorArguments, check_rendered, is_unresolved
 from airflow_provider_oscar.core.checks import seconds
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.filters import FilterArgument, ObjectFilter, Sentinels
@@ -82,7 +82,8 @@ class NewObjectSensor(BaseSensorOperator):
             Sentinels(sentinel)
         if not self.poll_interval > 0:
             raise DefinitionError(f"poll_interval of {self.task_id!r} is {poll_interval}; expected seconds above 0")
-        self.object_filter()
+        if not any(map(is_unresolved, (suffix, glob, regex))):
+            self.object_filter()
 
     def object_filter(self) -> ObjectFilter:
         """Return the conditions on an object.
@@ -104,6 +105,7 @@ class NewObjectSensor(BaseSensorOperator):
         if not self.deferrable:
             return super().execute(context)
         with airflow_errors():
+            check_rendered(self)
             trigger = self._trigger(self._since())
         self.defer(trigger=trigger, method_name="execute_complete", timeout=timedelta(seconds=self.timeout))
 
@@ -116,6 +118,7 @@ class NewObjectSensor(BaseSensorOperator):
     def poke(self, context: Context) -> PokeReturnValue:
         """Look once; what is new counts from the first look on, also after the task was rescheduled."""
         with airflow_errors():
+            check_rendered(self)
             trigger = self._trigger(self._remembered_since(context))
             event = asyncio.run(_first_event(trigger))
         if event is None:

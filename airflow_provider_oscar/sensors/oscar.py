@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Unpack
 from airflow.sdk import BaseSensorOperator, PokeReturnValue
 
 from airflow_provider_oscar._airflow import airflow_errors
-from airflow_provider_oscar.base_arguments import SensorArguments, WaitingArguments, checks_arguments
+from airflow_provider_oscar.base_arguments import SensorArguments, WaitingArguments, check_rendered, checks_arguments
 from airflow_provider_oscar.core.errors import JobFailedError, LostContactError, TransientError
 from airflow_provider_oscar.core.logs import last_lines
 from airflow_provider_oscar.core.phase import JobPhase
@@ -60,7 +60,7 @@ class OscarJobSensor(BaseSensorOperator):
         super().__init__(**kwargs)
         self.service = service
         self.job_id = job_id
-        self.members = dict(members or {})
+        self.members = members or {}
         self.oscar_conn_id = oscar_conn_id
         self.deferrable = deferrable
 
@@ -102,6 +102,7 @@ class OscarJobSensor(BaseSensorOperator):
         return OscarBackend(conn_id=self.oscar_conn_id, service=self.service, members=self.members)
 
     def _look(self) -> str | None:
+        check_rendered(self)
         status = self._backend.status(self.job_id)
         return self._ended(status) if status.phase.ended else None
 
@@ -154,5 +155,6 @@ class OscarExposedServiceSensor(BaseSensorOperator):
     def poke(self, context: Context) -> bool:
         """Look once."""
         with airflow_errors():
+            check_rendered(self)
             hook = OscarHook(self.oscar_conn_id, patient=True)
             return hook.run(is_ready(hook, hook.run(exposed_service(hook, self.service))))
