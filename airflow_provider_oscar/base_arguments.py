@@ -13,8 +13,7 @@ from datetime import datetime, timedelta
 from types import FunctionType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Required, TypeAlias, TypedDict, TypeVar, get_type_hints
 
-from airflow_provider_oscar.core.checks import check_value, is_own, is_template, takes_list
-from airflow_provider_oscar.core.errors import DefinitionError
+from airflow_provider_oscar.core.checks import check_has_value, check_value, is_own, is_template, takes_list
 
 P = ParamSpec("P")
 S = TypeVar("S")
@@ -151,11 +150,8 @@ def check_rendered(task: Any) -> None:
     for name in sorted(hints.keys() & {*task.template_fields}):
         value, display_name = getattr(task, name), f"{name} of task {task.task_id!r}"
         check_value(value, hints[name], display_name)
-        if value == "None" and hints[name] is not object:  # which means none, of an object
-            raise DefinitionError(
-                f"{display_name} is 'None', so what its template names has no value; give it one, or write "
-                "{{ … or '' }} where the argument may be left out"
-            )
+        if hints[name] is not object:  # of an object, it means none
+            check_has_value(value, display_name)
 
 
 #: Attribute of a constructor that :func:`checks_arguments`: what it wraps.

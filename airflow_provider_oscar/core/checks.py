@@ -82,6 +82,20 @@ def check_command(given: object, display_name: str) -> None:
             raise DefinitionError(f"{display_name} has {word!r} as word {position + 1}; expected a text")
 
 
+def check_has_value(given: object, display_name: str) -> None:
+    """Refuse what Jinja makes of a name that has no value.
+
+    :param given: what a template became.
+    :param display_name: words for messages, such as ``image of task 'infer'``.
+    :raises DefinitionError: saying how to leave the argument out.
+    """
+    if given == "None":
+        raise DefinitionError(
+            f"{display_name} is 'None', so what its template names has no value; give it one, or write "
+            "{{ … or '' }} where it may be left out"
+        )
+
+
 def is_template(given: object) -> bool:
     """Tell whether a text is known only when the task runs."""
     return isinstance(given, str) and ("{{" in given or "{%" in given)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from datetime import timedelta
 
-from airflow_provider_oscar.core.checks import check_fields, is_template
+from airflow_provider_oscar.core.checks import check_fields, check_has_value, is_template
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.slurm_signals import passing_on
 
@@ -183,7 +183,7 @@ class SlurmOptions:
         return any(map(is_template, texts))
 
     def rendered(self, render: Callable[[str], object]) -> SlurmOptions:
-        """Return the options with every template in them rendered.
+        """Return the options with every template in them rendered; one that becomes empty leaves its field or flag out.
 
         :param render: renders one text.
         :raises DefinitionError: if what comes out is not valid.
@@ -192,11 +192,12 @@ class SlurmOptions:
         for each in fields(self):
             value = getattr(self, each.name)
             if isinstance(value, tuple):
-                values[each.name] = tuple(str(render(word)) for word in value)
+                values[each.name] = tuple(word for word in (str(render(word)) for word in value) if word)
             elif isinstance(value, str):
                 found = render(value)
+                check_has_value(found, f"SlurmOptions.{each.name}")
                 text = str(found).strip() if each.name in _NUMBERS else found
-                values[each.name] = int(text) if isinstance(text, str) and _is_number(each.name, text) else text
+                values |= {} if text == "" else {each.name: text}
             else:
                 values[each.name] = value
         made = SlurmOptions(**values)  # type: ignore[arg-type]

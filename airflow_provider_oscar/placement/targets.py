@@ -108,7 +108,7 @@ class PlacementTarget:
         object.__setattr__(self, "environment", dict(self.environment))
 
     def rendered(self, render: Callable[[str], object]) -> PlacementTarget:
-        """Return the target with every template in its SLURM options and resources rendered.
+        """Return the target with every template in its SLURM options and resources rendered; an empty one is left out.
 
         :param render: renders one text.
         :raises DefinitionError: if what comes out is not valid.
@@ -116,7 +116,7 @@ class PlacementTarget:
         return replace(
             self,
             slurm=None if self.slurm is None else self.slurm.rendered(render),
-            resources={name: str(render(quantity)) for name, quantity in self.resources.items()},
+            resources={name: text for name, each in self.resources.items() if (text := str(render(each)))},
         )
 
 

@@ -101,6 +101,23 @@ def test_templates_are_rendered_and_checked_then():
         options.rendered(lambda text: {"{{ 1024 * n }}": "much"}.get(text, values.get(text, "--x=1")))
 
 
+def test_a_template_that_becomes_empty_leaves_its_field_or_flag_out():
+    options = SlurmOptions(
+        partition="{{ '' }}",
+        time="{{ '' }}",
+        memory_mib="{{ '' }}",
+        gpus="{{ '' }}",
+        extra_flags=("{{ '' }}", "--exclusive"),
+    )
+    assert options.rendered(lambda text: text.replace("{{ '' }}", "")) == SlurmOptions(extra_flags=("--exclusive",))
+
+
+@pytest.mark.parametrize("name", ["partition", "time", "memory_mib", "comment"])
+def test_a_template_of_what_has_no_value_is_refused(name):
+    with pytest.raises(DefinitionError, match=f"SlurmOptions.{name} is 'None', so what its template names has no"):
+        SlurmOptions(**{name: "{{ params.x }}"}).rendered(lambda text: text and "None")
+
+
 def test_what_a_template_gives_is_checked_even_if_it_looks_like_a_template_again():
     with pytest.raises(DefinitionError, match="partition"):
         SlurmOptions(partition="{{ p }}").rendered(lambda _: "{{ $(reboot) }}")

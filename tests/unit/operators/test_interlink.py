@@ -200,7 +200,7 @@ def rendered(task, **values):
 
 def test_slurm_options_and_resources_are_rendered_for_each_try(cluster):
     slurm = SlurmOptions(memory_mib="{{ 1024 * n }}", extra_flags=("--dependency=afterok:{{ j }}",))
-    target = replace(TARGET, slurm=slurm, resources={"nvidia.com/gpu": "{{ n }}"})
+    target = replace(TARGET, slurm=slurm, resources={"nvidia.com/gpu": "{{ n }}", "amd.com/gpu": "{{ '' }}"})
     task = operator(target=target)
     deferred(rendered(task, n=3, j="17"), context(task_id="train"))
     (pod,) = cluster.created
