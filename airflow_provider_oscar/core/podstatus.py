@@ -48,6 +48,8 @@ class PodStatus:
     :param secret: name of the secret it was given, or empty.
     :param keep: value of :data:`KEEP_LABEL`, or empty.
     :param task: value of :data:`TASK_ANNOTATION`, or empty.
+    :param without_job: a virtual node has it, and what is behind the node says that it has no job of it: one is being
+        submitted, or was refused, of which interLink before 0.6 says nothing more.
     """
 
     name: str
@@ -64,27 +66,31 @@ class PodStatus:
     secret: str = ""
     keep: str = ""
     task: str = ""
+    without_job: bool = False
 
     @classmethod
     def from_api(cls, pod: Mapping[str, object]) -> PodStatus:
         """Read a pod as the API gives it; whatever is missing or of another form is passed over."""
         metadata, spec, status = (as_mapping(pod.get(part)) for part in ("metadata", "spec", "status"))
         raw = str(status.get("phase") or "")
+        phase = _PHASES.get(raw.casefold()) or JobPhase(raw)
         words, codes = [str(status.get("reason") or ""), str(status.get("message") or "")], []
-        for container in as_list(status.get("containerStatuses")):
-            state = as_mapping(as_mapping(container).get("state"))
+        words += _unscheduled(status) if phase is JobPhase.PENDING else []
+        states = [as_mapping(as_mapping(each).get("state")) for each in as_list(status.get("containerStatuses"))]
+        job_id = str(as_mapping(metadata.get("annotations")).get(JOB_ID_ANNOTATION) or "")
+        for state in states:
             for part in (as_mapping(state.get("terminated")), as_mapping(state.get("waiting"))):
                 words += [str(part.get("reason") or ""), str(part.get("message") or "")]
                 if isinstance(part.get("exitCode"), int):
                     codes.append(part["exitCode"])
         return cls(
             name=str(metadata.get("name") or ""),
-            phase=_PHASES.get(raw.casefold()) or JobPhase(raw),
+            phase=phase,
             raw=raw,
             uid=str(metadata.get("uid") or ""),
             reason=": ".join(dict.fromkeys(_decode_message(word) for word in words if word)),
             exit_code=max(codes, default=None),
-            slurm_job_id=str(as_mapping(metadata.get("annotations")).get(JOB_ID_ANNOTATION) or ""),
+            slurm_job_id=job_id,
             node=str(spec.get("nodeName") or ""),
             deleting=bool(metadata.get("deletionTimestamp")),
             owner=str(as_mapping(metadata.get("labels")).get(OWNER_LABEL) or ""),
@@ -92,6 +98,8 @@ class PodStatus:
             secret=_secret(spec),
             keep=str(as_mapping(metadata.get("labels")).get(KEEP_LABEL) or ""),
             task=str(as_mapping(metadata.get("annotations")).get(TASK_ANNOTATION) or ""),
+            # A kubelet always says what a container of a pod waits for.
+            without_job=phase is JobPhase.PENDING and not job_id and bool(states) and not any(states),
         )
 
 
@@ -116,6 +124,14 @@ def read_created(value: object) -> datetime | None:
         return read_iso(str(value or ""))
     except ValueError:
         return None
+
+
+def _unscheduled(status: Mapping[str, Any]) -> list[str]:
+    """Why the scheduler finds no node for a pod: the node is not there or not ready, or nothing is free."""
+    for condition in map(as_mapping, as_list(status.get("conditions"))):
+        if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
+            return [str(condition.get("reason") or ""), str(condition.get("message") or "")]
+    return []
 
 
 def _secret(spec: Mapping[str, Any]) -> str:

@@ -167,6 +167,12 @@ TABLE: tuple[Row, ...] = (
         "the image could not be pulled; a retry may succeed, a local .sif file always does",
     ),
     Row(
+        r"interLink has submitted no job",
+        Cause.SITE,
+        "interLink before 0.6 says nothing when sbatch refuses a request, or when its plugin is away: see the plugin's "
+        "log, correct the SlurmOptions of the target, and update interLink. A retry submits it again",
+    ),
+    Row(
         r"reached its time limit|SlurmJobTimeout|due to time limit|DeadlineExceeded",
         Cause.TIME_LIMIT,
         "It reached SLURM's time limit: raise SlurmOptions.time, or give it less to do",
@@ -197,6 +203,10 @@ NEVER_STARTS = re.compile(
 )
 #: What ``slurmstepd`` writes into the output of a job that SLURM stops and, where the site allows it, starts again.
 TAKEN_BACK = re.compile(r"CANCELLED AT \S+ DUE TO (?:JOB REQUEUE|PREEMPTION|NODE FAILURE)", re.IGNORECASE)
+#: What is reported of a pod that its virtual node keeps waiting without a job, in the form of interLink's own refusals.
+NEVER_SUBMITTED = (
+    "ProviderFailed: interLink has submitted no job of the pod in {minutes:.0f} minutes, and says not why"
+)
 _COMPILED = tuple((re.compile(row.pattern, re.IGNORECASE | re.DOTALL), row) for row in TABLE)
 #: Longest part of a text that is searched, from its end.
 _SEARCHED = 20_000

@@ -226,4 +226,5 @@ def pod_job_status(pod: PodStatus | None) -> JobStatus:
         node=pod.node,
         exit_code=pod.exit_code,
         owner=pod.owner or "-",
+        without_job=pod.without_job,
     )

@@ -32,6 +32,7 @@ class PollTiming:
     :param max_pause: longest pause between two attempts while the other side is away.
     :param tolerance: how long errors are tolerated before the waiting tasks are given back to Airflow.
     :param absence_grace: how long a job may be missing from the list before it counts as gone.
+    :param submission_grace: how long a virtual node may keep a pod without a job; it waits five minutes for Secrets.
     :param log_interval: between two reads of one log, at least.
     :param log_spacing: between two reads of any log at one place, on average: with 300 jobs each log is read every
         300 times as many seconds.
@@ -45,6 +46,7 @@ class PollTiming:
     max_pause: float = 120.0
     tolerance: timedelta = timedelta(minutes=10)
     absence_grace: float = 60.0
+    submission_grace: float = 360.0
     log_interval: float = 5.0
     log_spacing: float = 2.0
     proof_interval: float = 15.0

@@ -33,6 +33,7 @@ class JobStatus:
     :param exit_code: of its container, where known.
     :param cancelling: it is being removed, and counts as not there.
     :param owner: :attr:`RunningJob.owner` that it carries; empty where jobs carry none, ``-`` for somebody else's.
+    :param without_job: a virtual node has its pod, and no job of it.
     """
 
     phase: JobPhase
@@ -42,6 +43,7 @@ class JobStatus:
     exit_code: int | None = None
     owner: str = ""
     cancelling: bool = False
+    without_job: bool = False
 
     def describe(self, job_id: str) -> str:
         """Return one line that says where the job stands."""

@@ -7,6 +7,7 @@ import time
 
 from airflow_provider_oscar.core.cancellation import Cancellation
 from airflow_provider_oscar.core.errors import JobFailedError, OscarProviderError, TransientError, quoted
+from airflow_provider_oscar.core.phase import JobPhase
 from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.jobs.status import JobEvent
 
@@ -26,6 +27,12 @@ def too_late(
         return JobFailedError(
             f"{display_name} was not seen to end within {timeout:.0f} seconds, since it could not be "
             f"looked at: {event.message}; it {known}"
+        )
+    if event.status == "timeout" and event.phase is JobPhase.PENDING:
+        return JobFailedError(
+            f"{display_name} was still waiting to start after the {timeout:.0f} seconds it may take in all"
+            f"{f' ({quoted(event.reason)})' if event.reason else ''} and {known}; raise the timeout of the task, or "
+            "choose a target with a shorter queue"
         )
     if event.status == "timeout":
         return JobFailedError(

@@ -11,7 +11,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from typing import Protocol
@@ -21,7 +21,7 @@ from msgspec.structs import replace
 from airflow_provider_oscar.core.errors import OscarProviderError
 from airflow_provider_oscar.core.logs import MARKER, LogPosition, progress
 from airflow_provider_oscar.core.phase import JobPhase
-from airflow_provider_oscar.core.refusals import NEVER_STARTS, TAKEN_BACK, never_ran
+from airflow_provider_oscar.core.refusals import NEVER_STARTS, NEVER_SUBMITTED, TAKEN_BACK, never_ran
 from airflow_provider_oscar.hooks.pool import get_pool, named_pool
 from airflow_provider_oscar.jobs.access import AccessRenewer
 from airflow_provider_oscar.jobs.backend import JobSystem
@@ -157,6 +157,18 @@ async def _renewing(renewer: AccessRenewer | None, backend: JobSystem, say: Say)
 
 
 @dataclass
+class _Lasting:
+    """For how long something has been so, without a break."""
+
+    since: float | None = None
+
+    def seconds(self, now: float, *, holds: bool) -> float:
+        """Return it, given whether it is so now; 0 if it is not."""
+        self.since = (now if self.since is None else self.since) if holds else None
+        return 0.0 if self.since is None else now - self.since
+
+
+@dataclass
 class _Watch:
     """One job between its submission and its end."""
 
@@ -168,6 +180,9 @@ class _Watch:
     proof: Proof | None
     observer: JobObserver | None = None
     absent_since: float | None = None
+    without_job: _Lasting = field(default_factory=_Lasting)
+    silence: _Lasting = field(default_factory=_Lasting)
+    silence_told: bool = False
     asked_at: float | None = None
     ended: JobEvent | None = None
     store_away: bool = False
@@ -179,7 +194,8 @@ class _Watch:
         """Return the event of a wait that is over: a job that has ended did so, whatever became of its manifest."""
         if self.ended is not None:
             return replace(self.ended, waited=True)
-        return JobEvent(status="timeout", message=self.subscription.poll.trouble)
+        trouble, last = self.subscription.poll.trouble, self.last or JobStatus(JobPhase.UNKNOWN)
+        return JobEvent(status="timeout", message=trouble, phase=last.phase, reason=last.reason[:REASON_LIMIT])
 
     async def until_end(self) -> JobEvent:
         while True:
@@ -193,6 +209,9 @@ class _Watch:
             self._note(status)
             if await self._has_ended(status):
                 return await self._until_proven(status)
+            if self._is_never_submitted(status):
+                reason = NEVER_SUBMITTED.format(minutes=self.pace.submission_grace / 60)
+                return replace(status.to_event(), phase=JobPhase.FAILED, reason=reason)
             if self._queued_too_long(status):
                 return JobEvent(status="queue_timeout", reason=status.reason[:REASON_LIMIT])
             if status.phase is JobPhase.RUNNING and self.observer is not None:
@@ -249,6 +268,22 @@ class _Watch:
         self.say("%s", status.describe(self.wait.job_id))
         if status.phase is JobPhase.PENDING and NEVER_STARTS.search(status.reason):
             self.say("As it is asked for it can never start: correct the options of the target, then clear the task")
+
+    def _is_never_submitted(self, status: JobStatus) -> bool:
+        """Whether its virtual node has long kept it without a job; people are told of one that nothing is said of."""
+        now, pending, grace = self.pace.clock(), status.phase is JobPhase.PENDING, self.pace.submission_grace
+        if self.without_job.seconds(now, holds=pending and status.without_job) > grace:
+            return True
+        mute = pending and bool(status.node) and not (status.reason or status.slurm_job_id)
+        if self.silence.seconds(now, holds=mute) > grace and not self.silence_told:
+            self.silence_told = True
+            self.say(
+                "Node %s says nothing of job %s: it is not ready, or it waits for a Secret or ConfigMap that the pod's "
+                "variables name, which has to be in the pod's namespace",
+                status.node,
+                self.wait.job_id,
+            )
+        return False
 
     def _queued_too_long(self, status: JobStatus) -> bool:
         limit = self.wait.queue_deadline

@@ -101,3 +101,35 @@ def test_words_of_sbatch_are_taken_out_of_what_interlink_wraps_around_them():
 @pytest.mark.parametrize("text", ["Body: of evidence", "HTTP InterLink session X#1:  call exit status: 500. Body: "])
 def test_other_messages_stay_as_they_are(text):
     assert PodStatus.from_api({"status": {"message": text}}).reason == text
+
+
+def pending(*states, job_id=None, conditions=()):
+    statuses = [{"name": "job", "state": state} for state in states]
+    return {
+        "metadata": {"annotations": {} if job_id is None else {"JobID": job_id}},
+        "status": {"phase": "Pending", "containerStatuses": statuses, "conditions": list(conditions)},
+    }
+
+
+@pytest.mark.parametrize(
+    ("pod", "without"),
+    [
+        (pending({}), True),
+        (pending({}, {}), True),
+        (pending(), False),
+        (pending({"waiting": {}}), False),
+        (pending({"waiting": {"reason": "ContainerCreating"}}), False),
+        (pending({}, job_id="17"), False),
+    ],
+    ids=["0.5 refused it", "and its side container", "not looked at", "no word", "kubelet", "submitted"],
+)
+def test_a_pod_whose_node_knows_of_no_job_is_told_from_one_that_waits(pod, without):
+    assert PodStatus.from_api(pod).without_job is without
+
+
+def test_why_no_node_takes_a_pod_is_its_reason_while_it_is_pending():
+    why = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/2 nodes are available"}
+    pod = pending(conditions=[{"type": "Initialized", "status": "True"}, why])
+    assert PodStatus.from_api(pod).reason == "Unschedulable: 0/2 nodes are available"
+    pod["status"]["phase"] = "Failed"
+    assert PodStatus.from_api(pod).reason == ""

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_oscar.core.refusals import NEVER_STARTS, TABLE, Cause, find_cause, never_ran
+from airflow_provider_oscar.core.refusals import NEVER_STARTS, NEVER_SUBMITTED, TABLE, Cause, find_cause, never_ran
 
 SBATCH = "sbatch: error: Batch job submission failed: "
 SAID = [
@@ -102,6 +102,7 @@ SAID = [
     ('FATAL:   "sh": executable file not found in $PATH', Cause.BAD_IMAGE, "no such program"),
     ("FATAL:   stat /bin/sh: no such file or directory", Cause.BAD_IMAGE, "no such program"),
     ("FATAL:   while extracting: write /tmp/rootfs/x: no space left on device", Cause.SITE, "pulled"),
+    (NEVER_SUBMITTED.format(minutes=6), Cause.SITE, "update interLink"),
 ]
 
 

@@ -13,6 +13,7 @@ from airflow_provider_oscar.core.errors import (
     PermanentError,
     TransientError,
 )
+from airflow_provider_oscar.core.refusals import NEVER_SUBMITTED
 from airflow_provider_oscar.jobs.failures import job_error
 from airflow_provider_oscar.jobs.manifest import Failure, Manifest
 from airflow_provider_oscar.jobs.outcome import JobOutcome, OutcomeState
@@ -53,6 +54,7 @@ def manifest(code: int, error: Failure | None = None) -> Manifest:
         pytest.param(None, "", TransientError, id="node failure"),
         pytest.param(None, "ProviderFailed: sbatch: error: Invalid account", DefinitionError, id="bad account"),
         pytest.param(None, "ProviderFailed: 504 connection timed out", TransientError, id="submission failed"),
+        pytest.param(None, NEVER_SUBMITTED.format(minutes=6), TransientError, id="refused without a word"),
         pytest.param(None, "ProviderFailed: Invalid license specification", DefinitionError, id="bad licence"),
         pytest.param(None, "Invalid license specification", TransientError, id="words of a command"),
         pytest.param(None, "could not open image /x.sif", DefinitionError, id="no image"),

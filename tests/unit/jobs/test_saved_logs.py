@@ -117,6 +117,12 @@ def test_a_job_that_is_cancelled_in_time_has_its_log_saved_and_shown_before(capl
     assert "step 1" in caplog.text
 
 
+def test_a_job_that_never_started_is_said_to_have_waited_and_for_what():
+    event = {"status": "timeout", "phase": "pending", "reason": "Unschedulable: 0/2 nodes are available"}
+    with pytest.raises(JobFailedError, match="still waiting to start after .*'Unschedulable: 0/2 nodes are available'"):
+        bench().lifecycle().conclude(JOB, event)
+
+
 def test_a_job_is_cancelled_although_its_log_cannot_be_saved():
     made = bench(fault=TransientError("the store is away"))
     made.lifecycle().cancel(JOB, patience=5.0)

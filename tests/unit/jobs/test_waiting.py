@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from airflow_provider_oscar.core.errors import TransientError
 from airflow_provider_oscar.core.logs import MARKER
 from airflow_provider_oscar.core.phase import JobPhase
+from airflow_provider_oscar.core.refusals import never_ran
 from airflow_provider_oscar.jobs.access import AccessRenewer
 from airflow_provider_oscar.jobs.poller import PollTiming
 from airflow_provider_oscar.jobs.status import JobStatus
@@ -214,6 +215,55 @@ async def test_a_log_that_cannot_be_read_keeps_no_failed_job_from_ending():
     event, took, _ = await waited(place, answers(True), follow_log=False)
     assert (event["phase"], event["proven"]) == ("failed", True)
     assert took < 10.0
+
+
+class Looks(Place):
+    """A job in one state after another, as often as it is looked at; the last one stays."""
+
+    def __init__(self, *states):
+        super().__init__(JobPhase.PENDING)
+        self.states = list(states)
+
+    async def statuses(self):
+        self.jobs = {"j": self.states.pop(0) if len(self.states) > 1 else self.states[0]}
+        return await super().statuses()
+
+
+async def test_a_pod_that_its_virtual_node_keeps_without_a_job_was_refused():
+    event, took, _ = await waited(Place(PENDING, node="vk", without_job=True), answers(False))
+    assert (event["status"], event["phase"], event["node"]) == ("ended", "failed", "vk")
+    assert never_ran(event["reason"], "")
+    assert 360.0 < took < 400.0, "it waits five minutes for Secrets"
+
+
+async def test_a_pod_whose_job_is_submitted_late_is_waited_for():
+    states = [JobStatus(PENDING, node="vk", without_job=True)] * 300
+    place = Looks(*states, JobStatus(PENDING, node="vk", slurm_job_id="17"), *states, JobStatus(SUCCEEDED))
+    event, took, _ = await waited(place, None, follow_log=False)
+    assert event["phase"] == "succeeded"
+    assert took > 500.0
+
+
+async def test_of_a_pod_that_nothing_is_said_of_people_are_told_once():
+    place = Looks(*[JobStatus(PENDING, node="vk")] * 1500, JobStatus(SUCCEEDED, slurm_job_id="17"))
+    _, _, lines = await waited(place, None, follow_log=False)
+    (told,) = (line for line in lines if "says nothing" in line)
+    assert told.startswith("Node vk says nothing of job j: it is not ready, or it waits for a Secret or ConfigMap")
+
+
+@pytest.mark.parametrize("known", [{"slurm_job_id": "17"}, {"reason": "ContainerCreating"}, {"node": ""}])
+async def test_of_a_job_in_a_queue_nothing_more_is_said(known):
+    place = Looks(*[JobStatus(PENDING, **{"node": "vk", **known})] * 1000, JobStatus(SUCCEEDED, slurm_job_id="17"))
+    _, _, lines = await waited(place, None, follow_log=False)
+    assert not any("says nothing" in line for line in lines)
+
+
+async def test_why_a_job_did_not_start_is_in_the_event_of_its_deadline():
+    place = Place(PENDING, reason="Unschedulable: 0/2 nodes are available")
+    wait = Wait(job_id="j", poll_interval=0.002, deadline=time.time() + 0.05)
+    event = await wait_for_job(place, wait, say=lambda *_: None)
+    assert (event["status"], event["phase"]) == ("timeout", "pending")
+    assert event["reason"] == "Unschedulable: 0/2 nodes are available"
 
 
 async def test_a_marker_line_of_the_command_ends_nothing():
