@@ -204,9 +204,7 @@ NEVER_STARTS = re.compile(
 #: What ``slurmstepd`` writes into the output of a job that SLURM stops and, where the site allows it, starts again.
 TAKEN_BACK = re.compile(r"CANCELLED AT \S+ DUE TO (?:JOB REQUEUE|PREEMPTION|NODE FAILURE)", re.IGNORECASE)
 #: What is reported of a pod that its virtual node keeps waiting without a job, in the form of interLink's own refusals.
-NEVER_SUBMITTED = (
-    "ProviderFailed: interLink has submitted no job of the pod in {minutes:.0f} minutes, and says not why"
-)
+NEVER_SUBMITTED = "ProviderFailed: interLink has submitted no job of the pod in {minutes:.0f} minutes, and says not why"
 _COMPILED = tuple((re.compile(row.pattern, re.IGNORECASE | re.DOTALL), row) for row in TABLE)
 #: Longest part of a text that is searched, from its end.
 _SEARCHED = 20_000

@@ -38,7 +38,7 @@ from airflow_provider_oscar.lineage import operator_lineage
 from airflow_provider_oscar.operators import job_outputs
 from airflow_provider_oscar.operators.brief_wait import wait_briefly
 from airflow_provider_oscar.operators.job_access import renew_access
-from airflow_provider_oscar.operators.job_arguments import Reuse, checked_environment, positive_seconds
+from airflow_provider_oscar.operators.job_arguments import Reuse, checked_environment, longest_seconds, positive_seconds
 from airflow_provider_oscar.operators.job_building import described_request
 from airflow_provider_oscar.operators.job_inputs import checked_checkpoint, find_objects, named_checkpoint
 from airflow_provider_oscar.operators.job_objects import refuse_directories, take_objects
@@ -79,7 +79,7 @@ class JobOperator(BaseOperator, Generic[W]):
     :param output_conn_id: connection that reaches ``output_uri``; the one that a ``dcache://`` URI names by default.
     :param command: program and arguments, run without a shell.
     :param environment: further variables of the command.
-    :param timeout: seconds or a timedelta after which the job is cancelled; from ``[oscar] job_timeout`` by default.
+    :param timeout: seconds or a timedelta after which the job is cancelled; a shorter ``execution_timeout`` counts too.
     :param queue_timeout: seconds or a timedelta after which a job that has not started is cancelled; None for never.
     :param poll_interval: seconds between two polls; from ``[oscar] poll_interval`` by default.
     :param deferrable: wait in the triggerer instead of on a worker.
@@ -392,7 +392,7 @@ class JobOperator(BaseOperator, Generic[W]):
 
     def timeout_seconds(self) -> float:
         """Return the seconds after which the job is cancelled."""
-        return self.timeout or conf.getfloat("oscar", "job_timeout", fallback=86_400.0)
+        return longest_seconds(self.timeout, self.execution_timeout if self.deferrable else None)
 
     @property
     def interval(self) -> float:

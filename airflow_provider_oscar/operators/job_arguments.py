@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Literal, overload
 
+from airflow.sdk import conf
+
 from airflow_provider_oscar.core.checks import check_command, check_environment, seconds
 from airflow_provider_oscar.core.errors import DefinitionError
 
@@ -30,6 +32,16 @@ def positive_seconds(task_id: str, name: str, value: timedelta | float | None) -
     if length is not None and not length > 0:
         raise DefinitionError(f"{name} of task {task_id!r} is {value}; expected more than 0 seconds")
     return length
+
+
+def longest_seconds(timeout: float | None, execution_timeout: timedelta | None) -> float:
+    """Return the seconds after which a job is cancelled.
+
+    :param timeout: of the task, in seconds; None for the one that is configured.
+    :param execution_timeout: of a task that is deferred, which Airflow does not hold to it; else None.
+    """
+    seconds = timeout or conf.getfloat("oscar", "job_timeout", fallback=86_400.0)
+    return seconds if execution_timeout is None else min(seconds, execution_timeout.total_seconds())
 
 
 def checked_environment(

@@ -51,7 +51,7 @@ class KubernetesJobOperator(PodJobOperator):
     :param kubernetes_conn_id: connection of type ``kubernetes`` or ``interlink`` (templated).
     :param namespace: namespace of the pod (templated); default is the connection's.
     :param timeout: seconds (or a timedelta) after which the pod is deleted and the task fails; default from
-        ``[oscar] job_timeout``.
+        ``[oscar] job_timeout``; a shorter ``execution_timeout`` counts as well.
     :param queue_timeout: seconds (or a timedelta) after which the pod is deleted if it has not started, and the task
         fails so that it can be retried; None for never.
     :param poll_interval: seconds (or a timedelta) between two polls; default from ``[oscar] poll_interval``.

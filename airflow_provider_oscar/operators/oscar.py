@@ -67,7 +67,7 @@ class OscarJobOperator(JobOperator[OscarWork]):
         for, logged and cancelled wherever it was handed to.
     :param oscar_conn_id: connection of type ``oscar``.
     :param timeout: seconds (or a timedelta) after which the job is cancelled and the task fails; default from
-        ``[oscar] job_timeout``.
+        ``[oscar] job_timeout``; a shorter ``execution_timeout`` counts as well.
     :param queue_timeout: seconds (or a timedelta) after which the job is cancelled if it has not started, and the task
         fails so that it can be retried; None for never.
     :param poll_interval: seconds (or a timedelta) between two polls; default from ``[oscar] poll_interval``.

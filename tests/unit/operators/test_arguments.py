@@ -86,3 +86,17 @@ def test_every_duration_may_be_seconds_or_a_timedelta(name):
 
 def test_a_duration_is_kept_as_seconds():
     assert OscarJobOperator(task_id="t", service="s", payload="x", poll_interval=timedelta(minutes=1)).interval == 60
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"),
+    [
+        ({"execution_timeout": timedelta(hours=2)}, 7200),
+        ({"execution_timeout": timedelta(hours=2), "timeout": 60}, 60),
+        ({"execution_timeout": timedelta(hours=2), "deferrable": False}, 86_400),
+        ({}, 86_400),
+    ],
+    ids=["alone", "longer", "Airflow sees to it", "none"],
+)
+def test_airflow_s_own_limit_ends_a_job_that_is_waited_for_in_the_triggerer(given, seconds):
+    assert OscarJobOperator(task_id="t", service="s", payload="x", **given).timeout_seconds() == seconds
