@@ -204,12 +204,16 @@ def sanitize_line(line: str) -> str:
     A job's output may hold terminal sequences, carriage returns and half a character; none of it may
     start a record of its own, move a reader's cursor, or close a group of ours.
     """
-    # A progress bar overwrites itself; what a terminal would show in the end is enough.
-    text = _TERMINAL.sub("", line).rstrip("\r").rpartition("\r")[2]
+    text = _as_shown(line)
     safe = without_groups(text[:LINE_LIMIT])
     if not safe.isprintable():
         safe = "".join(c if c.isprintable() or c == "\t" else c.encode("unicode_escape").decode() for c in safe)
     return safe if len(text) <= LINE_LIMIT else f"{safe}… ({len(text)} characters)"
+
+
+def _as_shown(line: str) -> str:
+    """Return what a terminal would show of a line in the end; a progress bar overwrites itself."""
+    return _TERMINAL.sub("", line).rstrip("\r").rpartition("\r")[2]
 
 
 #: Lines of OSCAR's supervisor, and ours of what went as it should.
@@ -223,6 +227,7 @@ def last_lines(text: str, lines: int = 8) -> str:
 
     What the supervisors say around the command is left out where the command itself said something.
     """
-    kept = [line for line in strip_harness(text).split("\n") if line.strip() and MARKER not in line]
+    given = (_as_shown(line) for line in strip_harness(text).split("\n") if MARKER not in line)
+    kept = [line for line in given if line.strip()]
     kept = [line for line in kept if not _AROUND.match(line)] or kept
-    return " | ".join(quoted(line.rstrip("\r"), 160) for line in kept[-lines:])
+    return " | ".join(quoted(line, 160) for line in kept[-lines:])

@@ -159,6 +159,12 @@ def test_the_tail_quotes_the_last_lines_without_marker_and_blanks():
     assert last_lines("") == ""
 
 
+def test_the_tail_quotes_what_a_terminal_shows_of_colours_and_progress_bars():
+    bar = "\r".join(f"{percent}%|{'#' * 80}" for percent in range(0, 101, 10))
+    log = f"{bar}\n\x1b[31mValueError\x1b[0m: no events\r\n\x1b[0m\n"
+    assert last_lines(log) == f"'100%|{'#' * 80}' | 'ValueError: no events'"
+
+
 @pytest.mark.parametrize("size", [1, 7, 4096])
 def test_of_a_long_log_the_end_is_kept_and_the_lines_before_it_are_counted(size):
     whole = b"".join(b"line %d\n" % number for number in range(5_000))
