@@ -13,7 +13,9 @@ from airflow_provider_oscar.core.words import require_word
 _RESOURCES = ("cpu", "memory", "ephemeral-storage")
 #: Quantities in all forms that Kubernetes takes, and so does OSCAR.
 QUANTITY = re.compile(r"\+?(\d+\.?\d*|\.\d+)(n|u|m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei|[eE][-+]?\d+)?")
-#: Those that a virtual node reads as well.
+#: Memory of which people mean MiB: of few bytes a virtual node's plugin makes 0, which is all of a node to SLURM.
+_FEW_BYTES = re.compile(r"\+?(\d{1,6}(\.\d*)?|\.\d+)m?")
+#: Quantities that a virtual node reads as well.
 _PLAIN_QUANTITY = re.compile(r"\d+(\.\d+)?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?")
 
 
@@ -34,4 +36,20 @@ def check_resources(resources: Mapping[str, str], display_name: str, *, plain: b
                 f"{display_name}: resource {quoted(name)} is {quoted(quantity)}; expected a Kubernetes quantity "
                 "as text, for example '2' or '512Mi'"
             )
+        check_memory(name, quantity, display_name)
     return dict(resources)
+
+
+def check_memory(name: str, quantity: str, display_name: str) -> None:
+    """Refuse a memory of a few bytes, as SLURM's and Docker's notations of megabytes are read.
+
+    :param name: of the resource.
+    :param quantity: of it; a template is not looked into.
+    :param display_name: words that say whose it is.
+    :raises DefinitionError: with the notation that is meant.
+    """
+    if name in ("memory", "ephemeral-storage") and _FEW_BYTES.fullmatch(quantity) and quantity.strip("0.+m"):
+        raise DefinitionError(
+            f"{display_name}: {name} is {quoted(quantity)}, which is a number of bytes to Kubernetes; write "
+            f"'{quantity.rstrip('m')}Mi' for MiB"
+        )

@@ -17,7 +17,7 @@ from msgspec.structs import force_setattr, replace
 from airflow_provider_oscar.core.coercion import coerced, field_names, mapping, spelt
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.redacted import Redacted
-from airflow_provider_oscar.core.resources import QUANTITY
+from airflow_provider_oscar.core.resources import QUANTITY, check_memory
 from airflow_provider_oscar.core.service_fields import (
     Environment,
     Expose,
@@ -170,6 +170,7 @@ class ServiceDefinition(Redacted, frozen=True, kw_only=True, rename={"inputs": "
                 raise DefinitionError(
                     f"{field_path}: {name} is {quoted(quantity)}; expected a quantity such as '1' or '512Mi'"
                 )
+            check_memory(name, quantity, field_path)
         level = self.log_level.strip().upper()
         if level not in LOG_LEVELS:
             log.warning(

@@ -183,6 +183,7 @@ class TestValidation:
             ({"script": " \n"}, "the script is empty"),
             ({"cpu": "much"}, "cpu is 'much'"),
             ({"memory": "1GB"}, "memory is '1GB'"),
+            ({"memory": "2048"}, "memory is '2048', which is a number of bytes to Kubernetes; write '2048Mi' for MiB"),
             ({"inputs": (StoragePath(storage_provider="minio", path=" / "),)}, "input path is empty"),
             ({"inputs": (StoragePath(storage_provider="s3", path="a/b"),)}, "no input of type 's3'"),
             ({"outputs": (StoragePath(storage_provider="ftp", path="a/b"),)}, "no output of type 'ftp'"),
