@@ -300,10 +300,10 @@ class JobOperator(BaseOperator, Generic[W]):
         return known
 
     def on_kill(self) -> None:
-        """Save the job's log and cancel it when the task is killed while it works."""
-        if self._job is not None and self._lifecycle_of_job is not None:
-            known = self._lifecycle_of_job.cancel(self._job, patience=KILL_PATIENCE)
-            (self.log.info if known.verified else self.log.warning)("Job %s %s", self._job.job_id, known)
+        """Save the job's log and cancel it when the task is killed while it works, be it just about to take it over."""
+        if (job := self._job or self.asked) is not None and self._lifecycle_of_job is not None:
+            known = self._lifecycle_of_job.cancel(job, patience=KILL_PATIENCE)
+            (self.log.info if known.verified else self.log.warning)("Job %s %s", job.job_id, known)
 
     def observable_backend(self) -> JobBackend[W] | None:
         """Return the backend for a look before the task runs; None if only the task itself can render where it is."""

@@ -208,6 +208,21 @@ def test_killed_task_cancels_its_job(oscar):
     assert oscar.jobs == {}
 
 
+def test_a_retry_that_is_killed_before_it_takes_over_cancels_the_job_of_the_try_before(oscar, supervisor, monkeypatch):
+    store = Store()
+    deferred(oscar_operator(), context(store))
+    retry = oscar_operator()
+
+    def killed(*_, **__):
+        retry.on_kill()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(supervisor, "read_manifest", killed)
+    with pytest.raises(KeyboardInterrupt):
+        retry.execute(context(store))
+    assert oscar.jobs == {}
+
+
 def test_task_killed_before_it_submitted_cancels_nothing(oscar):
     oscar_operator().on_kill()
     assert oscar.calls == []
