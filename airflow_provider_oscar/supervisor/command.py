@@ -34,6 +34,8 @@ CHECKPOINT_SIGNALS = (signal.SIGUSR1, signal.SIGUSR2)
 STARTUP = 30.0
 #: Seconds between two polls at whether it has.
 STARTUP_TICK = 0.2
+#: What is said of a command of which the kernel ended a process. A pod says so of itself alone, and OSCAR of none.
+OUT_OF_MEMORY = "the kernel ended a process of the command, which ran out of memory"
 
 
 def hide_from_others() -> bool:
@@ -161,6 +163,7 @@ class Run:
         :raises StageError: if it cannot be started.
         """
         pump = OutputPump(self._log)
+        killed = usage.oom_kills()
         started = time.monotonic()
         try:
             process = start(command, environment, pump.writer)
@@ -184,9 +187,19 @@ class Run:
         self.exit_code = 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
         process.returncode = self.exit_code
         pump.finish()
+        if self.stopped is None and self._ran_out_of_memory(killed):
+            say(OUT_OF_MEMORY)
         here = {os.fsdecode(name): os.fsdecode(value) for name, value in environment.items()}
         self.resources = usage.summary(seconds, rusage, io, sampler, here)
         self._judge_interruption()
+
+    def _ran_out_of_memory(self, before: int) -> bool:
+        """Whether the kernel has ended a process for it; it counts a moment after it has killed."""
+        for pause in (0.0, 0.1, 0.4):
+            time.sleep(pause if self.exit_code == 128 + signal.SIGKILL else 0.0)
+            if usage.oom_kills() > before:
+                return True
+        return False
 
     def _pause(self) -> float:
         """Seconds until something is to be done that no signal tells of."""

@@ -200,6 +200,24 @@ def family(pid: int) -> Iterator[int]:
                     pending += [int(each) for each in file.read().split()]
 
 
+def oom_kills(groups: str = "/proc/self/cgroup", root: str = "/sys/fs/cgroup") -> int:
+    """Return how many processes of our control group the kernel has ended for want of memory; 0 where it does not tell.
+
+    :param groups: file that names our groups.
+    :param root: where the control groups are, of both versions.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        with open(groups, encoding="utf-8", errors="surrogateescape") as file:
+            fields = [line.rstrip("\n").split(":", 2) for line in file]
+        own = [place for _, kinds, place in fields if not kinds or "memory" in kinds.split(",")]
+        # In a container the root is often its own group, whatever the name that the host has for it.
+        for place in [*own, ""]:
+            for name in (f"{root}{place}/memory.events", f"{root}/memory{place}/memory.oom_control"):
+                with contextlib.suppress(OSError), open(name, encoding="ascii") as file:
+                    return sum(int(line.split()[1]) for line in file if line.startswith("oom_kill "))
+    return 0
+
+
 def handles(pid: int, number: int) -> bool:
     """Whether a process or one of its descendants catches or ignores a signal."""
     for member in family(pid):

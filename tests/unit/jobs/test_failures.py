@@ -17,6 +17,7 @@ from airflow_provider_oscar.core.refusals import NEVER_SUBMITTED
 from airflow_provider_oscar.jobs.failures import job_error
 from airflow_provider_oscar.jobs.manifest import Failure, Manifest
 from airflow_provider_oscar.jobs.outcome import JobOutcome, OutcomeState
+from airflow_provider_oscar.supervisor.command import OUT_OF_MEMORY
 
 FAILED = JobOutcome(OutcomeState.FAILED, "job 'j' failed")
 LOST = JobOutcome(OutcomeState.LOST, "job 'j' vanished")
@@ -97,6 +98,12 @@ def test_a_time_limit_in_the_output_of_a_command_that_failed_by_itself_is_not_sl
     error = job_error(FAILED, manifest(2), display_name="x", log="upload reached its time limit\n")
     assert "SlurmOptions.time" not in str(error)
     assert isinstance(error, PermanentError)
+
+
+def test_a_command_of_which_the_kernel_ended_a_process_is_not_tried_again_with_the_same_memory():
+    error = job_error(FAILED, manifest(137), display_name="x", log=f"airflow-oscar: {OUT_OF_MEMORY}\n")
+    assert type(error) is JobFailedError
+    assert "raise the memory of the target or the service" in str(error)
 
 
 SRUN = "srun: error: cn2: task 1: Exited with exit code {}\nsrun: launch/slurm: _step_signal: Terminating StepId=3.0\n"
