@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from airflow_provider_oscar.core.filters import ObjectFilter
     from airflow_provider_oscar.core.objects import ObjectEvent
     from airflow_provider_oscar.core.pod_options import PodOptions
+    from airflow_provider_oscar.core.services import ServiceDefinition
     from airflow_provider_oscar.core.slurm import SlurmOptions
     from airflow_provider_oscar.decorators.collection import task
     from airflow_provider_oscar.decorators.interlink import interlink_command_task, interlink_task
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from airflow_provider_oscar.decorators.oscar import oscar_task
     from airflow_provider_oscar.decorators.placement import placement_task
     from airflow_provider_oscar.ingest import NewObjects, get_object, get_objects
+    from airflow_provider_oscar.jobs.options import RunOptions
     from airflow_provider_oscar.operators.backfill import BackfillObjectsOperator
     from airflow_provider_oscar.operators.dcache import DCacheBringOnlineOperator
     from airflow_provider_oscar.operators.interlink import InterLinkPodOperator
@@ -103,8 +105,10 @@ __all__ = [
     "ReplayObjectsOperator",
     "Rule",
     "RuleBased",
+    "RunOptions",
     "S3NewObjectSensor",
     "S3NewObjectTrigger",
+    "ServiceDefinition",
     "SlurmOptions",
     "dcache_asset",
     "get_object",
@@ -163,8 +167,10 @@ _MODULES = {
     "ReplayObjectsOperator": "operators.replay",
     "Rule": "placement.policies",
     "RuleBased": "placement.policies",
+    "RunOptions": "jobs.options",
     "S3NewObjectSensor": "sensors.objects",
     "S3NewObjectTrigger": "triggers.objects",
+    "ServiceDefinition": "core.services",
     "SlurmOptions": "core.slurm",
     "dcache_asset": "assets",
     "get_object": "ingest",

@@ -109,8 +109,9 @@ def takes_list(hint: object) -> bool:
 
 def is_own(hint: object) -> bool:
     """Whether only values of classes of this package are of the type, or None."""
+    house = f"{__package__.partition('.')[0]}."
     kinds = [kind for kind in _alternatives(hint) if kind is not types.NoneType]
-    return all(str(getattr(kind, "__module__", "")).startswith(f"{__package__.partition('.')[0]}.") for kind in kinds)
+    return bool(kinds) and all(str(getattr(kind, "__module__", "")).startswith(house) for kind in kinds)
 
 
 def _alternatives(hint: object) -> tuple[object, ...]:

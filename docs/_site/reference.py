@@ -25,7 +25,10 @@ FURTHER = {
     ),
     "placement": ("Placement", ["placement.*", "core.slurm", "core.pod_options", "core.batches"]),
     "objects": ("Objects, filters, assets, paths", ["core.objects", "core.filters", "assets", "fs"]),
-    "jobs": ("Options and results of jobs", ["jobs.options", "jobs.manifest", "jobs.success", "jobs.backend"]),
+    "jobs": (
+        "Options and results of jobs",
+        ["jobs.options", "jobs.manifest", "jobs.success", "jobs.backend", "core.services"],
+    ),
     "errors": ("Errors", ["core.errors"]),
 }
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import ast
 import importlib
+import inspect
 import pkgutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from airflow.sdk import BaseOperator
@@ -16,6 +18,8 @@ from airflow.triggers.base import BaseEventTrigger
 
 import airflow_provider_oscar
 from airflow_provider_oscar import decorators, operators, sensors, triggers
+from airflow_provider_oscar.base_arguments import _hints
+from airflow_provider_oscar.core.checks import is_own
 
 ROOT = Path(airflow_provider_oscar.__file__).parent
 #: What the public classes have in common; users name a subclass.
@@ -49,6 +53,15 @@ def test_every_operator_sensor_watcher_and_decorator_is_among_them() -> None:
                 if is_class or (package is decorators and name.endswith("_task")):
                     found.add(name)
     assert found - BASES <= set(airflow_provider_oscar.__all__)
+
+
+@pytest.mark.parametrize("name", [each for each in airflow_provider_oscar.__all__ if each.endswith("Operator")])
+def test_the_values_that_an_operator_takes_are_among_them(name: str) -> None:
+    constructor = inspect.unwrap(getattr(airflow_provider_oscar, name).__init__)
+    hints = _hints(constructor).values()
+    kinds = {kind for hint in hints for kind in (hint, *get_args(hint)) if isinstance(kind, type)}
+    values = {kind.__name__ for kind in kinds if is_own(kind) and not getattr(kind, "_is_protocol", False)}
+    assert values <= set(airflow_provider_oscar.__all__)
 
 
 def test_type_checkers_see_the_same_names() -> None:
