@@ -16,6 +16,7 @@ from airflow.sdk import conf
 
 from airflow_provider_oscar.core.errors import AccessError, OscarProviderError, TransientError
 from airflow_provider_oscar.jobs.running import RunningJob
+from airflow_provider_oscar.operators.job_waiting import job_trigger
 from airflow_provider_oscar.triggers.outages import OutageTrigger
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ def begin_patiently(task: JobOperator[Any], context: Context) -> RunningJob | di
             task.log.warning("It is tried again in %.0f s; that costs no retry", pause)
         task.outage = outage
         if task.deferrable:
-            trigger = OutageTrigger(until=outage.until, outage=outage.to_dict())
+            known = None if task.asked is None else job_trigger(task, task.asked).serialize()[1]
+            trigger = OutageTrigger(until=outage.until, outage=outage.to_dict(), job=known)
             task.defer(trigger=trigger, method_name=task.execute_again.__name__)
         time.sleep(pause)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 
@@ -51,6 +52,19 @@ def test_a_place_that_is_away_is_waited_for_in_the_triggerer(oscar, status):
     oscar.refuse.clear()
     assert isinstance(deferred(lambda: again(second, seen)).trigger, JobTrigger)
     assert len(oscar.jobs) == 1
+
+
+async def test_a_job_of_the_try_before_is_cancelled_with_a_task_that_waits_for_its_place_to_be_back(oscar):
+    store = Store()
+    seen = context(store)
+    deferred(lambda: operator().execute(seen))
+    oscar.refuse["GET", "/system/logs"] = 503
+    pause = await asyncio.to_thread(deferred, lambda: operator().execute(seen))
+    assert isinstance(pause.trigger, OutageTrigger)
+    oscar.refuse.clear()
+    made = OutageTrigger(**json.loads(json.dumps(pause.trigger.serialize()[1])))
+    await made.on_kill()
+    assert oscar.jobs == {}
 
 
 def test_an_outage_longer_than_is_tolerated_ends_the_try(oscar, monkeypatch):

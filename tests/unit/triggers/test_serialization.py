@@ -33,7 +33,11 @@ CASES = {
     S3NewObjectTrigger: {"asset_name": "inbox", "conn_id": "oscar_s3_default", "bucket": "in"},
     ObjectsTrigger: {"kind": "s3", "location": {"conn_id": "oscar_s3_default", "bucket": "in"}, "batch": True},
     VirtualNodeTrigger: {"conn_id": "interlink_default", "node": "hpc", "accelerators": {"a": 1}, "deadline": 1.5e9},
-    OutageTrigger: {"until": 1.5e9, "outage": {"since": 1.4e9, "pauses": 2, "until": 1.5e9}},
+    OutageTrigger: {
+        "until": 1.5e9,
+        "outage": {"since": 1.4e9, "pauses": 2, "until": 1.5e9},
+        "job": {"backend": "oscar", "backend_arguments": {"conn_id": "c"}, "job_id": "j"},
+    },
     DCacheTapeTrigger: {"conn_id": "dcache_default", "requests": ["id"], "deadline": 1.5e9},
     DCacheNewObjectTrigger: {"asset_name": "inbox", "conn_id": "dcache_default", "path": "/data/in"},
     FileSystemNewObjectTrigger: {"asset_name": "inbox", "conn_id": "google_cloud_default", "url": "gs://bucket/in"},
