@@ -332,7 +332,10 @@ def get_provider_info() -> dict[str, object]:
                     ),
                     "poll_interval": _option("Seconds between two polls at a job or a listing.", "float", "10"),
                     "job_timeout": _option(
-                        "Seconds after which a job that has not ended is cancelled and failed.", "float", "86400"
+                        "Seconds after which a job that has not ended is cancelled and failed; on a virtual node what "
+                        "it asks SLURM for comes on top, so that a long queue takes nothing from a long run.",
+                        "float",
+                        "86400",
                     ),
                     "outage_tolerance": _option(
                         "Seconds for which a job task with retries waits for a store or a place to run jobs that is "

@@ -289,6 +289,14 @@ def parse_time_limit(limit: str) -> timedelta:
     return timedelta(min(int(days or 0), 10**6), hours=hours, minutes=minutes, seconds=seconds)
 
 
+def time_limit(limit: timedelta | str) -> timedelta:
+    """Return a wall-clock limit as a length of time.
+
+    :param limit: as :func:`format_time` takes it.
+    """
+    return limit if isinstance(limit, timedelta) else parse_time_limit(format_time(limit))
+
+
 def check_annotations(annotations: Mapping[str, str]) -> None:
     """Refuse annotations that look as if they reached SLURM and do not.
 

@@ -16,7 +16,7 @@ from airflow_provider_oscar.base_arguments import OperatorArguments, checks_argu
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.pod_options import PodOptions
 from airflow_provider_oscar.core.sbatch import interpreter, with_script
-from airflow_provider_oscar.core.slurm import SlurmOptions
+from airflow_provider_oscar.core.slurm import SlurmOptions, time_limit
 from airflow_provider_oscar.core.slurm_signals import check_signal
 from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
 from airflow_provider_oscar.jobs.builder import JOB_FILE
@@ -28,7 +28,7 @@ from airflow_provider_oscar.jobs.pods import PodWork
 from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.jobs.start_script import PROGRAM_FILE
 from airflow_provider_oscar.links import OutputLink, SlurmJobLink
-from airflow_provider_oscar.operators.job_arguments import Reuse
+from airflow_provider_oscar.operators.job_arguments import Reuse, longest_seconds
 from airflow_provider_oscar.operators.pod_callbacks import checked_callbacks
 from airflow_provider_oscar.operators.pods import PodJobOperator
 from airflow_provider_oscar.placement.targets import PlacementTarget
@@ -61,7 +61,8 @@ class InterLinkPodOperator(PodJobOperator):
     :param interlink_conn_id: connection of type ``interlink`` or ``kubernetes``.
     :param namespace: namespace of the pod (templated); default is the connection's.
     :param timeout: seconds (or a timedelta) after which the pod is deleted and the task fails, waiting in SLURM's
-        queue included; default from ``[oscar] job_timeout``; a shorter ``execution_timeout`` counts as well.
+        queue included; by default ``[oscar] job_timeout`` and what it asks SLURM for together; a shorter
+        ``execution_timeout`` counts as well.
     :param queue_timeout: seconds (or a timedelta) after which the pod is deleted if the job has not started, and the
         task fails so that it can be retried; None for never.
     :param poll_interval: seconds (or a timedelta) between two polls; default from ``[oscar] poll_interval``.
@@ -234,6 +235,11 @@ class InterLinkPodOperator(PodJobOperator):
                 self.check_rendered()
                 self.image, self.command = HOST_IMAGE, script_command(self.script)
         return super().execute(context)
+
+    def timeout_seconds(self) -> float:
+        """Return the seconds after which the job is cancelled; by default a queue takes nothing from its run."""
+        limit = self.execution_timeout if self.deferrable else None
+        return longest_seconds(self.timeout, limit, run_time=time_limit((self._slurm() or SlurmOptions()).time))
 
     def build_options(self) -> dict[str, object]:
         """Return further arguments of the builder; a launcher starts what SLURM is asked for."""

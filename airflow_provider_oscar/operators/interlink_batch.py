@@ -66,7 +66,8 @@ class InterLinkBatchOperator(InterLinkPodOperator):
     :param interlink_conn_id: connection of type ``interlink`` or ``kubernetes`` (templated).
     :param namespace: namespace of the pod (templated); default is the connection's.
     :param timeout: seconds or a timedelta after which the pod is deleted and the task fails, waiting in SLURM's queue
-        included; default from ``[oscar] job_timeout``; a shorter ``execution_timeout`` counts as well.
+        included; by default ``[oscar] job_timeout`` and what it asks SLURM for together; a shorter
+        ``execution_timeout`` counts as well.
     :param queue_timeout: seconds or a timedelta after which the pod is deleted if the job has not started, and the task
         fails so that it can be retried; None for never.
     :param poll_interval: seconds or a timedelta between two polls; default from ``[oscar] poll_interval``.

@@ -34,13 +34,16 @@ def positive_seconds(task_id: str, name: str, value: timedelta | float | None) -
     return length
 
 
-def longest_seconds(timeout: float | None, execution_timeout: timedelta | None) -> float:
+def longest_seconds(
+    timeout: float | None, execution_timeout: timedelta | None, *, run_time: timedelta = timedelta(0)
+) -> float:
     """Return the seconds after which a job is cancelled.
 
-    :param timeout: of the task, in seconds; None for the one that is configured.
+    :param timeout: of the task, in seconds; None for the one that is configured, and its run time.
     :param execution_timeout: of a task that is deferred, which Airflow does not hold to it; else None.
+    :param run_time: for which the job asks its scheduler.
     """
-    seconds = timeout or conf.getfloat("oscar", "job_timeout", fallback=86_400.0)
+    seconds = timeout or conf.getfloat("oscar", "job_timeout", fallback=86_400.0) + run_time.total_seconds()
     return seconds if execution_timeout is None else min(seconds, execution_timeout.total_seconds())
 
 

@@ -209,6 +209,25 @@ def test_slurm_options_and_resources_are_rendered_for_each_try(cluster):
     assert "--dependency=afterok:17" in pod["metadata"]["annotations"]["slurm-job.vk.io/flags"]
 
 
+DAY = 86_400.0
+SCRIPT = "#!/bin/sh\n#SBATCH -t 1-12\nsrun x\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "seconds"),
+    [
+        ({}, DAY + 3600),
+        ({"target": replace(TARGET, slurm=SlurmOptions(time="2-00:00:00"))}, 3 * DAY),
+        ({"target": replace(TARGET, slurm=None), "script": SCRIPT, "image": "", "command": None}, 2.5 * DAY),
+        ({"target": replace(TARGET, slurm=SlurmOptions(time="2-00:00:00")), "timeout": 60}, 60),
+        ({"execution_timeout": timedelta(hours=2)}, 7200),
+    ],
+    ids=["an hour", "two days", "of a script", "another timeout", "Airflow's own"],
+)
+def test_a_job_that_asks_slurm_for_days_is_not_cancelled_after_one(arguments, seconds):
+    assert operator(**arguments).timeout_seconds() == seconds
+
+
 def test_squeue_says_whose_job_it_is(cluster):
     deferred(operator(), context(task_id="train"))
     flags = cluster.created[0]["metadata"]["annotations"]["slurm-job.vk.io/flags"].split()
