@@ -75,7 +75,7 @@ class PodStatus:
         raw = str(status.get("phase") or "")
         phase = _PHASES.get(raw.casefold()) or JobPhase(raw)
         words, codes = [str(status.get("reason") or ""), str(status.get("message") or "")], []
-        words += _unscheduled(status) if phase is JobPhase.PENDING else []
+        words += [*_unscheduled(status), *_uninitialized(status)] if phase is JobPhase.PENDING else []
         states = [as_mapping(as_mapping(each).get("state")) for each in as_list(status.get("containerStatuses"))]
         job_id = str(as_mapping(metadata.get("annotations")).get(JOB_ID_ANNOTATION) or "")
         for state in states:
@@ -132,6 +132,16 @@ def _unscheduled(status: Mapping[str, Any]) -> list[str]:
         if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
             return [str(condition.get("reason") or ""), str(condition.get("message") or "")]
     return []
+
+
+def _uninitialized(status: Mapping[str, Any]) -> list[str]:
+    """What an init container waits for; of its turn the others say the same."""
+    words = []
+    for container in map(as_mapping, as_list(status.get("initContainerStatuses"))):
+        waiting = as_mapping(as_mapping(container.get("state")).get("waiting"))
+        if waiting.get("reason") != "PodInitializing":
+            words += [str(waiting.get("reason") or ""), str(waiting.get("message") or "")]
+    return words
 
 
 def _secret(spec: Mapping[str, Any]) -> str:

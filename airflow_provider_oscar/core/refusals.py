@@ -126,6 +126,11 @@ TABLE: tuple[Row, ...] = (
         "the image is not there, or may not be pulled: correct its name, or the site's access to its registry",
     ),
     Row(
+        r"CreateContainerConfigError|CreateContainerError",
+        Cause.BAD_REQUEST,
+        "the container cannot be made as the pod has it: correct its Secrets, ConfigMaps and other PodOptions",
+    ),
+    Row(
         r"could not open image|image path .* doesn't exist|failed to (?:resolve path|open).*\.s(?:if|img)"
         r"|unable to open file .*\.sif|while checking container (?:image|encryption)"
         r"|no such file or directory: \S+\.sqsh",
@@ -201,6 +206,11 @@ NEVER_STARTS = re.compile(
     r"\b(?:BadConstraints|PartitionNodeLimit|PartitionTimeLimit|DependencyNeverSatisfied|InvalidAccount|InvalidQOS"
     r"|AssocMaxJobsLimit0|QOSNotAllowed|AccountNotAllowed|JobHeldAdmin|ReservationDeleted)\b"
 )
+#: Reasons for which a kubelet does not start a container, and tries again for ever; and those that stay as they are.
+STUCK = re.compile(
+    r"\b(?:ErrImagePull|ImagePullBackOff|InvalidImageName|ErrImageNeverPull|CreateContainer(?:Config)?Error)\b"
+)
+STUCK_FOR_GOOD = re.compile(r"\b(?:InvalidImageName|ErrImageNeverPull)\b")
 #: What ``slurmstepd`` writes into the output of a job that SLURM stops and, where the site allows it, starts again.
 TAKEN_BACK = re.compile(r"CANCELLED AT \S+ DUE TO (?:JOB REQUEUE|PREEMPTION|NODE FAILURE)", re.IGNORECASE)
 #: What is reported of a pod that its virtual node keeps waiting without a job, in the form of interLink's own refusals.
@@ -230,5 +240,5 @@ def never_ran(reported: str, slurm_job_id: str) -> bool:
     :param slurm_job_id: empty if it was never submitted.
     """
     refused = "ProviderFailed" in reported and not slurm_job_id
-    unfit = re.search(r"ErrImageNeverPull|InvalidImageName|UnexpectedAdmissionError|OutOf(?:cpu|memory|pods)", reported)
-    return refused or unfit is not None
+    unfit = re.search(r"UnexpectedAdmissionError|OutOf(?:cpu|memory|pods)", reported)
+    return refused or unfit is not None or STUCK.search(reported) is not None

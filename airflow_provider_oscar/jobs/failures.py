@@ -18,7 +18,7 @@ from airflow_provider_oscar.core.errors import (
     quoted,
 )
 from airflow_provider_oscar.core.logs import last_lines
-from airflow_provider_oscar.core.refusals import Cause, find_cause
+from airflow_provider_oscar.core.refusals import STUCK, Cause, find_cause
 from airflow_provider_oscar.jobs.manifest import KILLED, Manifest
 from airflow_provider_oscar.jobs.outcome import JobOutcome, OutcomeState
 
@@ -149,7 +149,7 @@ def _unproven(outcome: JobOutcome, reported: str) -> tuple[type[OscarProviderErr
     if cause is not None and cause.cause is Cause.BAD_IMAGE and "airflow-oscar:" not in reported:
         return DefinitionError, cause.remedy
     # What a command prints may look like sbatch's words; only what was never submitted can have been refused.
-    if cause is not None and "ProviderFailed" in reported:
+    if cause is not None and ("ProviderFailed" in reported or STUCK.search(reported)):
         kind = DefinitionError if cause.cause is Cause.BAD_REQUEST else TransientError
         return kind, cause.remedy
     if outcome.state is OutcomeState.LOST:

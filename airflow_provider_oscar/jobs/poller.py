@@ -32,7 +32,8 @@ class PollTiming:
     :param max_pause: longest pause between two attempts while the other side is away.
     :param tolerance: how long errors are tolerated before the waiting tasks are given back to Airflow.
     :param absence_grace: how long a job may be missing from the list before it counts as gone.
-    :param submission_grace: how long a virtual node may keep a pod without a job; it waits five minutes for Secrets.
+    :param submission_grace: how long a virtual node may keep a pod without a job (it waits five minutes for Secrets),
+        and a kubelet one whose image or settings it does not get.
     :param log_interval: between two reads of one log, at least.
     :param log_spacing: between two reads of any log at one place, on average: with 300 jobs each log is read every
         300 times as many seconds.

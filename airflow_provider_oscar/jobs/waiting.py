@@ -21,7 +21,14 @@ from msgspec.structs import replace
 from airflow_provider_oscar.core.errors import OscarProviderError
 from airflow_provider_oscar.core.logs import MARKER, LogPosition, progress
 from airflow_provider_oscar.core.phase import JobPhase
-from airflow_provider_oscar.core.refusals import NEVER_STARTS, NEVER_SUBMITTED, TAKEN_BACK, never_ran
+from airflow_provider_oscar.core.refusals import (
+    NEVER_STARTS,
+    NEVER_SUBMITTED,
+    STUCK,
+    STUCK_FOR_GOOD,
+    TAKEN_BACK,
+    never_ran,
+)
 from airflow_provider_oscar.hooks.pool import get_pool, named_pool
 from airflow_provider_oscar.jobs.access import AccessRenewer
 from airflow_provider_oscar.jobs.backend import JobSystem
@@ -180,7 +187,7 @@ class _Watch:
     proof: Proof | None
     observer: JobObserver | None = None
     absent_since: float | None = None
-    without_job: _Lasting = field(default_factory=_Lasting)
+    stuck: _Lasting = field(default_factory=_Lasting)
     silence: _Lasting = field(default_factory=_Lasting)
     silence_told: bool = False
     asked_at: float | None = None
@@ -209,8 +216,9 @@ class _Watch:
             self._note(status)
             if await self._has_ended(status):
                 return await self._until_proven(status)
-            if self._is_never_submitted(status):
-                reason = NEVER_SUBMITTED.format(minutes=self.pace.submission_grace / 60)
+            if self._never_starts(status):
+                silent = NEVER_SUBMITTED.format(minutes=self.pace.submission_grace / 60)
+                reason = silent if status.without_job else status.reason[:REASON_LIMIT]
                 return replace(status.to_event(), phase=JobPhase.FAILED, reason=reason)
             if self._queued_too_long(status):
                 return JobEvent(status="queue_timeout", reason=status.reason[:REASON_LIMIT])
@@ -269,10 +277,11 @@ class _Watch:
         if status.phase is JobPhase.PENDING and NEVER_STARTS.search(status.reason):
             self.say("As it is asked for it can never start: correct the options of the target, then clear the task")
 
-    def _is_never_submitted(self, status: JobStatus) -> bool:
-        """Whether its virtual node has long kept it without a job; people are told of one that nothing is said of."""
+    def _never_starts(self, status: JobStatus) -> bool:
+        """Whether its node has long kept it without starting it; people are told of one that nothing is said of."""
         now, pending, grace = self.pace.clock(), status.phase is JobPhase.PENDING, self.pace.submission_grace
-        if self.without_job.seconds(now, holds=pending and status.without_job) > grace:
+        stuck = pending and (status.without_job or STUCK.search(status.reason) is not None)
+        if self.stuck.seconds(now, holds=stuck) > grace or (stuck and STUCK_FOR_GOOD.search(status.reason)):
             return True
         mute = pending and bool(status.node) and not (status.reason or status.slurm_job_id)
         if self.silence.seconds(now, holds=mute) > grace and not self.silence_told:

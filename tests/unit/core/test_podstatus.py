@@ -133,3 +133,12 @@ def test_why_no_node_takes_a_pod_is_its_reason_while_it_is_pending():
     assert PodStatus.from_api(pod).reason == "Unschedulable: 0/2 nodes are available"
     pod["status"]["phase"] = "Failed"
     assert PodStatus.from_api(pod).reason == ""
+
+
+def test_what_an_init_container_waits_for_is_told_and_that_others_wait_for_it_is_not():
+    init = [
+        {"name": "a", "state": {"waiting": {"reason": "ErrImagePull", "message": "not found"}}},
+        {"name": "b", "state": {"waiting": {"reason": "PodInitializing"}}},
+    ]
+    pod = {"status": {"phase": "Pending", "initContainerStatuses": init}}
+    assert PodStatus.from_api(pod).reason == "ErrImagePull: not found"

@@ -103,6 +103,7 @@ SAID = [
     ("FATAL:   stat /bin/sh: no such file or directory", Cause.BAD_IMAGE, "no such program"),
     ("FATAL:   while extracting: write /tmp/rootfs/x: no space left on device", Cause.SITE, "pulled"),
     (NEVER_SUBMITTED.format(minutes=6), Cause.SITE, "update interLink"),
+    ('CreateContainerConfigError: secret "x" not found', Cause.BAD_REQUEST, "correct its Secrets"),
 ]
 
 

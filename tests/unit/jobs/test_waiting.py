@@ -236,6 +236,29 @@ async def test_a_pod_that_its_virtual_node_keeps_without_a_job_was_refused():
     assert 360.0 < took < 400.0, "it waits five minutes for Secrets"
 
 
+@pytest.mark.parametrize(
+    ("reason", "least", "most"),
+    [
+        ("ImagePullBackOff: Back-off pulling image", 360.0, 400.0),
+        ('CreateContainerConfigError: secret "x" not found', 360.0, 400.0),
+        ("InvalidImageName: no:no", 0.0, 5.0),
+    ],
+)
+async def test_a_pod_whose_container_cannot_be_started_is_not_waited_for_until_its_timeout(reason, least, most):
+    event, took, _ = await waited(Place(PENDING, node="cn1", reason=reason), answers(False))
+    assert (event["status"], event["phase"], event["reason"]) == ("ended", "failed", reason)
+    assert never_ran(event["reason"], "")
+    assert least <= took < most
+
+
+async def test_a_registry_that_is_back_in_time_costs_nothing():
+    busy = [JobStatus(PENDING, node="cn1", reason=each) for each in ("ErrImagePull: 503", "ImagePullBackOff")] * 150
+    place = Looks(*busy, JobStatus(PENDING, node="cn1", reason="ContainerCreating"), *busy, JobStatus(SUCCEEDED))
+    event, took, _ = await waited(place, None, follow_log=False)
+    assert event["phase"] == "succeeded"
+    assert took > 500.0
+
+
 async def test_a_pod_whose_job_is_submitted_late_is_waited_for():
     states = [JobStatus(PENDING, node="vk", without_job=True)] * 300
     place = Looks(*states, JobStatus(PENDING, node="vk", slurm_job_id="17"), *states, JobStatus(SUCCEEDED))
