@@ -42,8 +42,8 @@ _UP_SECONDS = 1800.0
 _DOWN_SECONDS = 60.0
 _BUILD_MINUTES = 25.0
 _SHORT = ("tests/system/test_demo.py",)
-#: Nearly all of it is waiting, so that two workers need half the time; the tests of one stack stay together.
-_ALL = ("tests/system", "--numprocesses=2", "--dist=loadfile")
+#: Nearly all of it is waiting, which three workers do at once; the tests of one stack stay together.
+_ALL = ("tests/system", "--numprocesses=3", "--dist=loadfile")
 _ROOT = Path(__file__).parents[3]
 
 
