@@ -23,6 +23,7 @@ from airflow_provider_oscar.core.errors import quoted
 from airflow_provider_oscar.core.filters import Sentinels
 from airflow_provider_oscar.core.objects import ObjectEvent
 from airflow_provider_oscar.core.times import read_iso
+from airflow_provider_oscar.watch.forgetting import Forgetting
 from airflow_provider_oscar.watch.policy import Policy, require_storable
 from airflow_provider_oscar.watch.source import Page
 from airflow_provider_oscar.watch.state_store import WatchStateStore
@@ -34,8 +35,6 @@ from airflow_provider_oscar.watch.threads import own_thread
 
 log = logging.getLogger(__name__)
 
-#: Listings after which it is tried again to forget what could not be forgotten before.
-_PRUNE_AGAIN_AFTER = 50
 #: Thread for sorting and forgetting of a large listing.
 _PRUNING = "watch-prune"
 
@@ -102,9 +101,7 @@ class Watcher:
         self._sentinels = Sentinels(policy.sentinel) if policy.sentinel else None  # of the last complete listing
         self._quiet = StabilityFilter()
         self._changes = ChangeDetector()
-        self._prune_next = True
-        self._kept = 0  # versions remembered after the last pruning
-        self._unpruned = 0  # listings since then
+        self._forgetting = Forgetting(policy.options)
         self._emitting: Mapping[int, ObjectEvent] = {}
         self._passed: set[int] = set()
         self.status = WatcherStatus(display_name=display_name)
@@ -150,7 +147,7 @@ class Watcher:
             self._start_at_first_attempt(page)
         self._changes.begin()
         sentinels = Sentinels(self._policy.sentinel) if self._policy.sentinel else None
-        return _Listing({} if self._prune_next or not self._storable else None, sentinels)
+        return _Listing({} if self._forgetting.due or not self._storable else None, sentinels)
 
     def _candidates(self, page: Page, listing: _Listing) -> dict[int, ObjectEvent]:
         """Return the objects of interest that are not known, and note what the page showed."""
@@ -271,12 +268,14 @@ class Watcher:
             self.status = replace(status, display_name=self._name)
         if state is None:
             self._start()
-        elif self._store.predecessor:
+            return
+        self._forgetting.note_loaded()
+        if self._store.predecessor:
             self._inherit(state)
         else:
             self._state, self._storable = state, True
             log.info("%s: goes on from %d remembered objects", self._name, len(state.seen))
-        if state is not None and self._store.since is not None:  # of another asset, which no DAG names any more
+        if self._store.since is not None:  # of another asset, which no DAG names any more
             self._again_since, self._storable = self._store.since, False
 
     def _start(self) -> None:
@@ -339,12 +338,12 @@ class Watcher:
             self.status = replace(self.status, skipped_at_start=len(listing.held) - len(waiting))
             log.warning("%s: %d objects were there already and are not reported", self._name, len(known))
         self._storable, self._baseline, self._again_since = True, None, None
-        pruned = listing.listed is not None and not listing.unreadable
-        if listing.listed is not None and pruned:
+        forgets = self._forgetting.due and not listing.unreadable
+        if listing.listed is not None and forgets:
             prune = partial(self._state.pruned, listing.listed, now=page.now, options=self._policy.options)
             self._state = await asyncio.get_running_loop().run_in_executor(own_thread(_PRUNING), prune)
         self._sentinels = listing.sentinels
-        self._prune_next = self._worth_pruning(listing, self._state, pruned=pruned)
+        self._forgetting.note_listing(self._state, known=listing.known, done=forgets)
         self._note_complete(listing, self._state)
 
     def _note_complete(self, listing: _Listing, state: WatchState) -> None:
@@ -371,16 +370,6 @@ class Watcher:
     def _report_status(self) -> None:
         if self._report is not None:
             self._report(self._store.asset_name, self.status)
-
-    def _worth_pruning(self, listing: _Listing, state: WatchState, *, pruned: bool) -> bool:
-        """Whether the next listing is to find out what can be forgotten."""
-        kept = len(state.seen)
-        if pruned:
-            self._kept, self._unpruned = kept, 0
-            return False
-        self._unpruned += 1
-        again = kept > 1.2 * self._kept or self._unpruned >= _PRUNE_AGAIN_AFTER
-        return listing.known < kept or (state.exceeds_limit(self._policy.options) and again)
 
     async def _save(self, state: WatchState | None) -> None:
         try:

@@ -194,6 +194,26 @@ async def test_what_is_gone_is_forgotten(bucket: FakeBucket, store: FakeStore) -
     assert triggerer.keys() == ["a", "b", "c"]
 
 
+@pytest.mark.parametrize("algorithm", ["timestamp", "snapshot", "cursor"])
+async def test_a_place_that_is_empty_after_a_restart_is_not_believed_at_once(
+    bucket: FakeBucket, store: FakeStore, algorithm: str
+) -> None:
+    fill(bucket, "a", "b")
+    async with FakeTriggerer(bucket, watcher(algorithm=algorithm)) as before:
+        assert sorted(before.keys()) == ["a", "b"]
+    kept, bucket.objects = bucket.objects, {}  # a disk that is not mounted yet
+    async with FakeTriggerer(bucket, watcher(algorithm=algorithm)) as after:
+        await after.list_once()
+        bucket.objects = {**kept, "c": listed("c")}
+        await after.list_once()
+        assert after.keys() == ["c"]
+    bucket.objects = {}
+    async with FakeTriggerer(bucket, watcher(algorithm=algorithm)) as emptied:
+        for _ in range(2):
+            await emptied.list_once()
+        assert store.remembered() == 0, "the third time"
+
+
 async def test_a_listing_without_news_writes_nothing(bucket: FakeBucket, store: FakeStore) -> None:
     fill(bucket, "a", "b")
     async with FakeTriggerer(bucket, watcher()) as triggerer:
