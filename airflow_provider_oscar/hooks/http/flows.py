@@ -23,6 +23,7 @@ from airflow_provider_oscar.core.errors import (
     TransientError,
     quoted,
 )
+from airflow_provider_oscar.hooks.http.headers import UnsendableHeaderError
 from airflow_provider_oscar.hooks.pool import named_pool
 
 T = TypeVar("T")
@@ -153,6 +154,8 @@ def transport_error(
             f"{prefix}TLS could not be set up ({_reason(cause)}); "
             "check that host and port speak https, and the client certificate if one is configured"
         )
+    if isinstance(error.__cause__, UnsendableHeaderError):
+        return DefinitionError(f"{prefix}{error}")
     if isinstance(error, httpx.InvalidURL | httpx.UnsupportedProtocol):
         return DefinitionError(f"{prefix}the URL is not usable ({quoted(error)}); correct the host of the connection")
     if isinstance(error, httpx.TimeoutException):

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from ssl import SSLContext
 from typing import Any, TypeVar
 
@@ -19,6 +20,7 @@ import httpcore
 import httpx
 from httpcore import AsyncNetworkBackend, AsyncNetworkStream, NetworkBackend, NetworkStream
 
+from airflow_provider_oscar.hooks.http.headers import require_sendable
 from airflow_provider_oscar.hooks.http.names import addresses
 
 #: Times the time-out between two bytes that an answer may take before its bytes count.
@@ -27,6 +29,7 @@ PATIENCE = 3.0
 SLOWEST = 1024.0
 TOO_SLOW = f"the answer comes slower than {SLOWEST:.0f} bytes a second"
 
+_T = TypeVar("_T")
 _Client = TypeVar("_Client", httpx.Client, httpx.AsyncClient, httpx.HTTPTransport, httpx.AsyncHTTPTransport)
 
 
@@ -63,7 +66,7 @@ class Pace:
 
 
 def paced(client: _Client) -> _Client:
-    """Return a client, or a transport, of httpx that waits for no answer for ever.
+    """Return a client, or a transport, of httpx that waits for no answer for ever, and shows no header in its errors.
 
     :param client: fresh; it is changed. httpx has no word for the sockets of a client that keeps its proxies.
     """
@@ -74,9 +77,16 @@ def paced(client: _Client) -> _Client:
         pool = getattr(transport, "_pool", None)
         if isinstance(pool, httpcore.ConnectionPool):
             pool._network_backend = _Backend(pool._network_backend)
+            pool.handle_request = partial(_handle, pool.handle_request)  # type: ignore[method-assign]
         elif isinstance(pool, httpcore.AsyncConnectionPool):
             pool._network_backend = _AsyncBackend(pool._network_backend)
+            pool.handle_async_request = partial(_handle, pool.handle_async_request)  # type: ignore[method-assign]
     return client
+
+
+def _handle(handle: Callable[[httpcore.Request], _T], request: httpcore.Request) -> _T:
+    require_sendable(request.headers)
+    return handle(request)
 
 
 def _next_timeout(pace: Pace, timeout: float | None) -> float | None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
+from airflow_provider_oscar.hooks.http.headers import require_sendable
 from airflow_provider_oscar.hooks.http.pace import TOO_SLOW, Pace
 
 if TYPE_CHECKING:
@@ -78,13 +79,24 @@ def pace_connection(connection: HTTPConnection) -> None:
         connection.sock = cast("socket.socket", _PacedSocket(connection.sock))
 
 
-class _Connection(HTTPConnection):
+class QuietHeaders(HTTPConnection):
+    """A connection whose error does not show a header that cannot be sent."""
+
+    def putheader(self, header: str, *values: str) -> None:  # type: ignore[override]  # as urllib3 narrows it
+        """Called for each header."""
+        given: tuple[object, ...] = values
+        sent = (each if isinstance(each, bytes) else str(each).encode("utf-8", "replace") for each in given)
+        require_sendable((str(header).encode("utf-8", "replace"), each.strip(b" \t")) for each in sent)
+        super().putheader(header, *values)
+
+
+class _Connection(QuietHeaders):
     def connect(self) -> None:
         super().connect()
         pace_connection(self)
 
 
-class _TlsConnection(HTTPSConnection):
+class _TlsConnection(QuietHeaders, HTTPSConnection):
     def connect(self) -> None:
         super().connect()
         pace_connection(self)

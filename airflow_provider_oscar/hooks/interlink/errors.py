@@ -17,6 +17,7 @@ from airflow_provider_oscar.core.errors import (
 )
 from airflow_provider_oscar.core.shapes import parse_json
 from airflow_provider_oscar.hooks.http.errors import error_class
+from airflow_provider_oscar.hooks.http.headers import UnsendableHeaderError
 
 _CALL = re.compile(r"(create|delete|list|patch|read|replace)_(?:namespaced_)?([a-z]+)(?:_(log|status))?")
 _NOT_ACCEPTED = "it does not accept what was sent; correct the arguments of the task"
@@ -136,6 +137,8 @@ def client_errors(display_name: str, action: str) -> Iterator[None]:
 
     try:
         yield
+    except UnsendableHeaderError as error:
+        raise DefinitionError(f"{display_name}: cannot {action}: {error}") from error
     except ApiException as error:
         raise RefusedError(int(error.status or 0), error.body) from error
     except (HTTPError, OSError) as error:

@@ -19,6 +19,7 @@ from airflow_provider_oscar.core.errors import (
     quoted,
 )
 from airflow_provider_oscar.hooks.http.errors import error_class, is_page, retry_after
+from airflow_provider_oscar.hooks.http.headers import UnsendableHeaderError
 
 _WRONG_KEY = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken", "AuthFailure"}
 _DENIED = {"AccessDenied", "AllAccessDisabled", "AccountProblem", "Forbidden", "403"}
@@ -70,6 +71,8 @@ def s3_error(error: Exception, *, conn_id: str, endpoint: str, action: str, buck
             f"{prefix}: the server's TLS certificate is not trusted ({quoted(error)}); "
             "set the connection extra 'verify' to the CA file that signed it"
         )
+    if isinstance(unsent := getattr(error, "kwargs", {}).get("error"), UnsendableHeaderError):
+        return DefinitionError(f"{prefix}: {unsent}")
     if isinstance(error, ResponseParserError):
         return TransientError(f"{prefix}: the answer could not be read ({quoted(error)}); is this an S3 endpoint?")
     if isinstance(error, boto.ConnectionError | boto.HTTPClientError | boto.IncompleteReadError):

@@ -14,7 +14,7 @@ from botocore.httpsession import URLLib3Session
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from airflow_provider_oscar.core.errors import TransientError, bare_url, quoted
-from airflow_provider_oscar.hooks.http.paced_pools import pace_connection
+from airflow_provider_oscar.hooks.http.paced_pools import QuietHeaders, pace_connection
 
 #: Bytes of an answer that boto3 reads whole; a page of a listing has a few MiB at most.
 ANSWER_LIMIT = 16 * 1024 * 1024
@@ -32,13 +32,13 @@ class _Interim:
                 return
 
 
-class _BotoConnection(_Interim, AWSHTTPConnection):  # type: ignore[misc]  # the stubs' bases disagree
+class _BotoConnection(_Interim, QuietHeaders, AWSHTTPConnection):  # type: ignore[misc]  # the stubs' bases disagree
     def connect(self) -> None:
         super().connect()
         pace_connection(self)
 
 
-class _BotoTlsConnection(_Interim, AWSHTTPSConnection):  # type: ignore[misc]  # as above
+class _BotoTlsConnection(_Interim, QuietHeaders, AWSHTTPSConnection):  # type: ignore[misc]  # as above
     def connect(self) -> None:
         super().connect()
         pace_connection(self)

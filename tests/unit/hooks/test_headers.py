@@ -6,18 +6,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
+import traceback
 from datetime import timedelta
 
 import httpx
 import pytest
+import urllib3
 from airflow.sdk import Connection
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_oscar.core.errors import OscarProviderError
+from airflow_provider_oscar.core.errors import DefinitionError, OscarProviderError
 from airflow_provider_oscar.hooks.dcache import DCacheHook, events, rest, tape, webdav
 from airflow_provider_oscar.hooks.http.cookies import cookie_jar
-from airflow_provider_oscar.hooks.http.flows import arun, run
+from airflow_provider_oscar.hooks.http.flows import arun, run, transport_error
+from airflow_provider_oscar.hooks.http.headers import UnsendableHeaderError, require_sendable
+from airflow_provider_oscar.hooks.http.pace import paced
+from airflow_provider_oscar.hooks.http.paced_pools import pace_pools
 from airflow_provider_oscar.hooks.oscar.api import OscarCalls
 from airflow_provider_oscar.hooks.oscar.requests import OscarRequests
 
@@ -136,3 +142,43 @@ def test_headers_reach_a_flow_as_they_were_sent(status, headers):
 
     for raw in (found, asyncio.run(later())):
         assert [pair for pair in raw if pair[0].lower() != b"content-length"] == sent
+
+
+UNSENDABLE = ["hush\n", "hush\r\nX-More: 1", " hush", "hush\t", "hu\0sh", "hu\fsh"]
+
+
+@pytest.mark.parametrize("value", UNSENDABLE, ids=repr)
+def test_a_value_that_no_header_can_hold_is_not_shown(value):
+    """h11 quotes what it refuses, and Airflow masks a token as it was entered, not as Python writes it."""
+    told = []
+    request = httpx.Request("GET", "http://127.0.0.1:9/", headers={"X-Token": value})
+    with paced(httpx.Client()) as client, pytest.raises(httpx.LocalProtocolError) as raised:
+        client.send(request)
+    told.append(raised.value)
+
+    async def ask():
+        async with paced(httpx.AsyncClient()) as client:
+            await client.send(request)
+
+    with pytest.raises(httpx.LocalProtocolError) as raised:
+        asyncio.run(ask())
+    told.append(raised.value)
+    for error in told:
+        ours = transport_error(error, request=request, display_name="connection 'c'")
+        assert isinstance(ours, DefinitionError)
+        assert "connection 'c'" in str(ours)
+        assert "'X-Token' cannot be sent" in str(ours)
+        assert "hush" not in "".join(traceback.format_exception(error))
+
+
+@pytest.mark.parametrize("value", [each for each in UNSENDABLE if "\n" in each], ids=repr)
+def test_clients_on_urllib3_do_not_show_it_either(value):
+    pool = urllib3.PoolManager(retries=False)
+    pace_pools(pool)
+    with socket.create_server(("127.0.0.1", 0)) as server, pytest.raises(UnsendableHeaderError) as raised:
+        pool.request("GET", f"http://127.0.0.1:{server.getsockname()[1]}/", headers={"Authorization": value})
+    assert "hush" not in "".join(traceback.format_exception(raised.value))
+
+
+def test_what_can_be_sent_is_sent():
+    require_sendable([(b"a", b""), (b"b", b"x y\tz"), (b"c", "d\xe9j\xe0".encode())])
