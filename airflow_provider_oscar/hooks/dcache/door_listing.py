@@ -16,7 +16,7 @@ from airflow_provider_oscar.hooks.dcache import webdav
 from airflow_provider_oscar.hooks.dcache.entries import NamespaceEntry
 from airflow_provider_oscar.hooks.dcache.propfind import PropfindParser
 from airflow_provider_oscar.hooks.dcache.webdav import WebDavEndpoint
-from airflow_provider_oscar.hooks.http.flows import TRANSPORT_ERRORS, transport_error
+from airflow_provider_oscar.hooks.http.flows import TRANSPORT_ERRORS, run, transport_error
 
 
 def list_at_door(
@@ -52,6 +52,8 @@ def list_at_door(
     try:
         answer = client.send(request, stream=True)
         try:
+            if answer.status_code == 404:
+                run(client, webdav.require_door(door, answer), display_name=display_name)
             if answer.status_code != 207:
                 raise door.error(answer, action)
             for entry in _entries(answer, parser):

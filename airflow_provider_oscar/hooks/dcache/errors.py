@@ -13,6 +13,11 @@ from airflow_provider_oscar.hooks.http.errors import error_class, http_error, re
 DELAY_WHEN_UNSAID = 60.0
 
 
+def is_dcache_server(headers: httpx.Headers) -> bool:
+    """Whether an answer names dCache as its server; a proxy before it may put its own name there."""
+    return "dcache" in headers.get("server", "").lower()
+
+
 def status_error(answer: httpx.Response, *, display_name: str, action: str) -> OscarProviderError:
     """Return the error for an answer that does not mean success.
 

@@ -17,7 +17,7 @@ import msgspec
 from airflow_provider_oscar.core.errors import DefinitionError, PermanentError, TransientError, quoted
 from airflow_provider_oscar.core.shapes import parse_json
 from airflow_provider_oscar.hooks.dcache.entries import EPOCH, NamespaceEntry, clean_path, encoded
-from airflow_provider_oscar.hooks.dcache.errors import status_error
+from airflow_provider_oscar.hooks.dcache.errors import is_dcache_server, status_error
 from airflow_provider_oscar.hooks.dcache.settings import DCacheSettings
 from airflow_provider_oscar.hooks.http.flows import Flow
 
@@ -70,8 +70,17 @@ class RestEndpoint:
         """Build a request for an already encoded path below the base."""
         return httpx.Request(method, self.base + path, params=params, json=json, headers={"Accept": accept})
 
+    def says_absent(self, answer: httpx.Response) -> bool:
+        """Whether the frontend itself says that something is not there, and no proxy while it is away."""
+        return answer.status_code == 404 and _is_own(answer)
+
     def error(self, answer: httpx.Response, action: str) -> Exception:
         """Return the error for an answer that does not mean success."""
+        if answer.status_code == 404 and not _is_own(answer):
+            return TransientError(
+                f"{self.display_name}: cannot {action}: the 404 is not in dCache's words; a proxy says so while the "
+                "frontend is away, or 'frontend_url' is not its URL"
+            )
         return status_error(answer, display_name=self.display_name, action=action)
 
     def json(self, answer: httpx.Response, *, action: str, ok: tuple[int, ...] = (200, 201)) -> object:
@@ -113,10 +122,22 @@ class RestEndpoint:
         return "/" + rest
 
 
+def _is_own(answer: httpx.Response) -> bool:
+    """Whether a refusal is dCache's: it says so in a header, which a proxy may replace, or in JSON of its form."""
+    if is_dcache_server(answer.headers):
+        return True
+    try:
+        found = parse_json(answer.content)
+    except ValueError:
+        return False
+    # Up to dCache 6: {"errors": [{"message": …, "status": "404"}]}.
+    return isinstance(found, dict) and ("errors" in found or {"title", "status"} <= found.keys())
+
+
 def stat(frontend: RestEndpoint, path: str) -> Flow[NamespaceEntry | None]:
     """The entry of one path with locality and checksums, or None if there is none."""
     answer = yield frontend.request("GET", _namespace(frontend, path), params=_FLAGS)
-    if answer.status_code == 404:
+    if frontend.says_absent(answer):
         return None
     body = frontend.json(answer, action=f"look at {quoted(path)}")
     return entry_from_json(_file(frontend, body, action=f"look at {quoted(path)}"), clean_path(path))

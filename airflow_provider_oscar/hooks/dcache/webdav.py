@@ -19,11 +19,11 @@ import httpx
 from airflow_provider_oscar.core.errors import DefinitionError, PermanentError, TransientError, quoted
 from airflow_provider_oscar.core.shapes import parse_json
 from airflow_provider_oscar.hooks.dcache.entries import NamespaceEntry, clean_path, encoded
-from airflow_provider_oscar.hooks.dcache.errors import status_error
+from airflow_provider_oscar.hooks.dcache.errors import is_dcache_server, status_error
 from airflow_provider_oscar.hooks.dcache.propfind import PROPFIND_BODY, PROPFIND_PLAIN_BODY, PropfindParser
 from airflow_provider_oscar.hooks.dcache.settings import DCacheSettings, is_loopback
 from airflow_provider_oscar.hooks.http.errors import is_page
-from airflow_provider_oscar.hooks.http.flows import Flow
+from airflow_provider_oscar.hooks.http.flows import KEEP_END, Flow
 
 #: Redirects followed for one request; dCache needs one, to the pool.
 REDIRECT_LIMIT = 3
@@ -102,10 +102,40 @@ def follow(door: WebDavEndpoint, request: httpx.Request, *, limit: int = REDIREC
     raise PermanentError(f"{door.display_name}: redirected more than {REDIRECT_LIMIT} times; given up")
 
 
+def require_door(door: WebDavEndpoint, refused: httpx.Response) -> Flow[None]:
+    """Find out that a 404 is the server's own, which shows its root then, and not that of a proxy before it.
+
+    :param refused: the answer that is doubted.
+    :raises OscarProviderError: if something else answers in the server's place.
+    """
+    if is_dcache_server(refused.headers):
+        return
+    request = propfind_request(door, "/", depth=0, plain=True)
+    request.extensions[KEEP_END] = 1  # whoever reads a small file bounds answers to its size
+    answer = yield request
+    if answer.status_code in (207, 403):  # a macaroon for a part of the tree may not show the root
+        return
+    if answer.status_code != 404:
+        raise door.error(answer, "look at '/'")
+    raise TransientError(
+        f"{door.display_name}: the server answers 404 to everything, the root of the WebDAV URL included; a proxy does "
+        "so while the server is away, or the path of the URL is wrong"
+    )
+
+
+def _asked(door: WebDavEndpoint, request: httpx.Request) -> Flow[httpx.Response]:
+    """Send a request, and again before a 404 is believed: a proxy may have said it, and the server be back."""
+    answer = yield request
+    if answer.status_code == 404 and not is_dcache_server(answer.headers):
+        yield from require_door(door, answer)
+        answer = yield request
+    return answer
+
+
 def read(door: WebDavEndpoint, path: str) -> Flow[bytes | None]:
     """The content of a file, or None if there is none."""
     request = door.request("GET", door.url(path))
-    answer = yield request
+    answer = yield from _asked(door, request)
     if answer.status_code == 404:
         return None
     if answer.status_code in _REDIRECTS:
@@ -121,9 +151,12 @@ def read(door: WebDavEndpoint, path: str) -> Flow[bytes | None]:
 
 def head(door: WebDavEndpoint, path: str) -> Flow[httpx.Response | None]:
     """The headers of a file, its adler32 asked for, or None if there is none."""
-    answer = yield from follow(door, door.request("HEAD", door.url(path), headers={"Want-Digest": "adler32"}))
+    request = door.request("HEAD", door.url(path), headers={"Want-Digest": "adler32"})
+    answer = yield from _asked(door, request)
     if answer.status_code == 404:
         return None
+    if answer.status_code in _REDIRECTS:
+        answer = yield from follow(door, door.redirected(request, answer), limit=REDIRECT_LIMIT - 1)
     if answer.status_code != 200:
         raise door.error(answer, f"look at {quoted(path)}")
     return answer
@@ -136,6 +169,8 @@ def write(door: WebDavEndpoint, path: str, data: bytes) -> Flow[None]:
     if answer.status_code in (404, 409):
         yield from make_directory(door, path.rpartition("/")[0] or "/")
         answer = yield from follow(door, door.request("PUT", door.url(path), content=data))
+    if answer.status_code == 404:
+        yield from require_door(door, answer)
     if answer.status_code not in (200, 201, 204) or _is_other(answer):
         raise door.error(answer, f"write {quoted(path)}")
 
@@ -158,20 +193,22 @@ def make_directory(door: WebDavEndpoint, path: str) -> Flow[None]:
     for at in reversed(missing):
         answer = yield door.request("MKCOL", door.url(at, directory=True))
         if answer.status_code not in (200, 201, 405) or _is_other(answer):
+            if answer.status_code == 404:
+                yield from require_door(door, answer)
             raise door.error(answer, f"make the directory {quoted(at)}")
 
 
 def move(door: WebDavEndpoint, source: str, target: str, *, overwrite: bool = False) -> Flow[None]:
     """Rename a file or directory."""
     headers = {"Destination": door.url(target), "Overwrite": "T" if overwrite else "F"}
-    answer = yield door.request("MOVE", door.url(source), headers=headers)
+    answer = yield from _asked(door, door.request("MOVE", door.url(source), headers=headers))
     if answer.status_code not in (200, 201, 204) or _is_other(answer):
         raise door.error(answer, f"move {quoted(source)} to {quoted(target)}")
 
 
 def delete(door: WebDavEndpoint, path: str) -> Flow[None]:
     """Delete a file or directory; it is not an error if there is none."""
-    answer = yield door.request("DELETE", door.url(path))
+    answer = yield from _asked(door, door.request("DELETE", door.url(path)))
     if answer.status_code not in (200, 202, 204, 404) or _is_other(answer):
         raise door.error(answer, f"delete {quoted(path)}")
 
@@ -189,9 +226,9 @@ def propfind_request(door: WebDavEndpoint, path: str, *, depth: int, plain: bool
 
 def stat(door: WebDavEndpoint, path: str) -> Flow[NamespaceEntry | None]:
     """The entry of one path, or None if there is none."""
-    answer = yield propfind_request(door, path, depth=0)
+    answer = yield from _asked(door, propfind_request(door, path, depth=0))
     if answer.status_code in (301, 302, 307, 308):  # Apache sends directories to the form with a slash
-        answer = yield propfind_request(door, path + "/", depth=0)
+        answer = yield from _asked(door, propfind_request(door, path + "/", depth=0))
     if answer.status_code == 404:
         return None
     if answer.status_code != 207:
@@ -213,7 +250,7 @@ def is_dcache(door: WebDavEndpoint) -> Flow[bool]:
     answer = yield propfind_request(door, "/", depth=0)
     if answer.status_code != 207:
         return True  # not proven otherwise; the listing itself will say what is wrong
-    if "dcache" in answer.headers.get("server", "").lower():
+    if is_dcache_server(answer.headers):
         return True
     parser = PropfindParser(door.base_path, what=f"{door.display_name}: the root", max_entries=10)
     parser.feed(answer.content)
@@ -253,6 +290,7 @@ def mint_macaroon(
         raise door.error(answer, f"get a macaroon for {quoted(path)}")
     macaroon = _macaroon(answer)
     if not macaroon:
+        yield from require_door(door, answer)  # what something else says is not remembered of the server
         raise MacaroonsUnsupported(f"{door.display_name}: the server issues no macaroons (HTTP {answer.status_code})")
     return macaroon
 

@@ -23,6 +23,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
 from airflow_provider_oscar.core.errors import (
+    AccessError,
     BadInputError,
     DefinitionError,
     OscarProviderError,
@@ -226,8 +227,7 @@ class OscarS3Hook(NamedByConnection):
             with self.errors(f"look at {quoted(key)}", bucket):
                 answer = self.client.head_object(Bucket=bucket, Key=key)
         except BadInputError:
-            with self.errors("look at the bucket", bucket):
-                self._require_bucket(bucket)
+            self._require_absent(bucket, key)
             return None
         return ObjectEvent(
             source=StoreType.S3,
@@ -342,14 +342,22 @@ class OscarS3Hook(NamedByConnection):
                 self._http.close()
                 self._http = None
 
-    def _require_bucket(self, bucket: str) -> None:
+    def _require_absent(self, bucket: str, key: str) -> None:
+        """Have a listing confirm that an object is not there.
+
+        HEAD has no body, so that its 404 may be that of a missing bucket, or of a proxy while the store is away.
+
+        :raises DefinitionError: if there is no such bucket.
+        :raises TransientError: if something else than a store answers, or the object is there after all.
+        """
         try:
-            self.client.head_bucket(Bucket=bucket)
-        except ClientError as error:
-            if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 404:
-                error.response["Error"] = {**error.response.get("Error", {}), "Code": "NoSuchBucket"}
-            if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") != 403:
-                raise
+            page = self.list_page(bucket, key, page_size=1)
+        except (AccessError, PermanentError):  # the store's own words, which tell that it is there
+            return
+        if any(each.key == key for each in page.events):
+            raise TransientError(
+                f"{self.display_name}: {quoted(key)} in bucket {bucket!r} was not there and is listed; look again"
+            )
 
     @contextmanager
     def errors(self, action: str, bucket: str = "") -> Iterator[None]:

@@ -153,6 +153,15 @@ def test_a_proxy_does_not_know_that_something_is_not_there(server: Server, syste
         assert isinstance(outcome(server, system, call, answer), OscarProviderError)
 
 
+@pytest.mark.parametrize(
+    ("system", "call"), [each for each in CALLS if each[0] in ("s3", "door", "frontend")],
+    ids=[" ".join(each) for each in CALLS if each[0] in ("s3", "door", "frontend")],
+)  # fmt: skip
+def test_a_proxy_does_not_know_what_a_store_has(server: Server, system: str, call: str) -> None:
+    """An object that is gone makes its run fail for good, and a result that is not there makes its job run twice."""
+    assert judged(server, system, call, NOT_THEIR_404) == {}
+
+
 @every_call
 def test_a_bomb_is_refused_within_bounds(server: Server, system: str, call: str) -> None:
     bomb = http(200, gzip.compress(b" " * (80 * 1024 * 1024), 9), JSON, Content_Encoding="gzip")

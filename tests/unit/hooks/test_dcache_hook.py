@@ -242,7 +242,14 @@ class TestDoor:
     def test_no_macaroon_is_a_clear_error(self, answer, kind):
         flow = webdav.mint_macaroon(DOOR_API, "/a", activities=("DOWNLOAD",), lifetime=timedelta(hours=1))
         with pytest.raises(kind):
-            play(flow, answer)
+            play(flow, answer, ok(status=207))
+
+    @pytest.mark.parametrize("answer", [ok(status=404), ok(status=405), httpx.Response(200, text="<html>")], ids=repr)
+    def test_what_answers_while_the_door_is_away_says_nothing_of_its_macaroons(self, answer):
+        """Else the connection's own credentials might be handed out, or the task fail for good."""
+        flow = webdav.mint_macaroon(DOOR_API, "/a", activities=("DOWNLOAD",), lifetime=timedelta(hours=1))
+        with pytest.raises(TransientError):
+            play(flow, answer, ok(status=404))
 
     def test_a_macaroon_for_more_than_a_week_is_refused(self):
         with pytest.raises(DefinitionError, match="7 days"):
@@ -351,13 +358,32 @@ class TestNamespace:
         with pytest.raises(PermanentError, match="not a directory"):
             play(rest.children(FRONT_API, "/in"), ok({"fileType": "REGULAR"}))
 
-    def test_a_missing_file_is_none_and_a_missing_directory_an_error(self):
-        assert play(rest.stat(FRONT_API, "/x"), ok(status=404))[1] is None
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            ok({"detail": "No such file or directory /x", "title": "Not Found", "status": "404"}, 404),
+            ok({"errors": [{"message": "Not Found", "status": "404"}]}, 404),
+            ok(status=404, Server="dCache/12.0.1"),
+        ],
+        ids=["12", "6", "by its header"],
+    )
+    def test_a_missing_file_is_none_and_a_missing_directory_an_error(self, answer):
+        assert play(rest.stat(FRONT_API, "/x"), answer)[1] is None
         with pytest.raises(BadInputError):
-            play(rest.children(FRONT_API, "/x"), ok(status=404))
+            play(rest.children(FRONT_API, "/x"), answer)
+
+    @pytest.mark.parametrize(
+        "answer",
+        [ok(status=404), httpx.Response(404, text="404 page not found"), ok({"message": "no Route matched"}, 404)],
+        ids=["nothing", "Traefik", "Kong"],
+    )
+    def test_what_answers_while_the_frontend_is_away_does_not_know_what_is_missing(self, answer):
+        for flow in (rest.stat(FRONT_API, "/x"), rest.children(FRONT_API, "/x")):
+            with pytest.raises(TransientError, match="not in dCache's words"):
+                play(flow, answer)
 
     def test_names_are_encoded_in_the_url(self):
-        (request,), _ = play(rest.stat(FRONT_API, "/a b?/ü"), ok(status=404))
+        (request,), _ = play(rest.stat(FRONT_API, "/a b?/ü"), ok(status=404, Server="dCache/12.0.1"))
         assert request.url.raw_path.partition(b"?")[0] == b"/api/v1/namespace/base/a%20b%3F/%C3%BC"
 
     def test_without_frontend_the_extra_is_named(self):

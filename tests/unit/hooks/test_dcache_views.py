@@ -226,6 +226,47 @@ def test_404_of_a_pool_is_not_an_absent_file():
         flow.send(httpx.Response(404))
 
 
+FLOWS = {
+    "read": lambda door: webdav.read(door, "/in/a"),
+    "head": lambda door: webdav.head(door, "/in/a"),
+    "stat": lambda door: webdav.stat(door, "/in/a"),
+}
+WRITES = {
+    "delete": lambda door: webdav.delete(door, "/in/a"),
+    "move": lambda door: webdav.move(door, "/in/a", "/in/b"),
+}
+
+
+@pytest.mark.parametrize("ask", {**FLOWS, **WRITES}.values(), ids={**FLOWS, **WRITES})
+def test_404_of_a_proxy_before_the_door_is_not_an_absent_file(ask):
+    door = webdav.WebDavEndpoint(DCacheSettings.from_connection(connection()))
+    flow = ask(door)
+    next(flow)
+    probe = flow.send(httpx.Response(404, text="404 page not found"))
+    assert (probe.method, probe.url.path) == ("PROPFIND", "/base/")
+    with pytest.raises(TransientError, match="404 to everything"):
+        flow.send(httpx.Response(404))
+
+
+@pytest.mark.parametrize("ask", FLOWS.values(), ids=FLOWS)
+def test_an_absent_file_is_one_by_the_doors_own_word(ask):
+    door = webdav.WebDavEndpoint(DCacheSettings.from_connection(connection()))
+    flow = ask(door)
+    asked = next(flow)
+    with pytest.raises(StopIteration) as ended:  # a dCache says who it is
+        flow.send(httpx.Response(404, headers={"server": "dCache/12.0.1"}))
+    assert ended.value.value is None
+    for root in (207, 403):  # another server shows its root, and is asked again, since it may have been away
+        flow = ask(door)
+        next(flow)
+        flow.send(httpx.Response(404))
+        again = flow.send(httpx.Response(root))
+        assert (again.method, again.url) == (asked.method, asked.url)
+        with pytest.raises(StopIteration) as ended:
+            flow.send(httpx.Response(404))
+        assert ended.value.value is None
+
+
 def test_subscription_that_dcache_cannot_end_is_not_taken_for_gone():
     frontend = rest.RestEndpoint(DCacheSettings.from_connection(connection()))
     flow = events.unsubscribe(frontend, "/events/channels/A/subscriptions/inotify/AA%2FA")

@@ -49,8 +49,10 @@ def server():
             self.end_headers()
             self.wfile.write(body)
 
+        found = 200
+
         def do_HEAD(self):
-            self.send_response(200)
+            self.send_response(self.found)
             for name, value in self.head.items():
                 if value is not None:
                     self.send_header(name, value)
@@ -220,3 +222,18 @@ def test_a_time_that_is_another_at_each_listing_makes_no_other_version(server, h
     (second,) = hook.list_page("b").events
     assert first.id == second.id
     assert first.modified != second.modified
+
+
+def test_an_object_is_absent_if_the_listing_does_not_show_it_either(server, hook, monkeypatch):
+    """A 404 without a body is everybody's."""
+    monkeypatch.setattr(server, "found", 404)
+    monkeypatch.setattr(server, "head", {}, raising=False)
+    for inner in ("", entry("k-2"), entry("k/")):
+        server.pages = lambda token, inner=inner: answer(inner)
+        assert hook.head("b", "k") is None
+    server.pages = lambda token: answer(entry("k"))
+    with pytest.raises(TransientError, match="was not there and is listed"):
+        hook.head("b", "k")
+    server.pages = lambda token: "<html>404 page not found</html>"
+    with pytest.raises(TransientError):
+        hook.head("b", "k")
