@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from airflow_provider_oscar.core.errors import DefinitionError, PermanentError
 from airflow_provider_oscar.core.objects import ObjectEvent, Reason
 from airflow_provider_oscar.hooks.connections import Connections
 from airflow_provider_oscar.watch.source import Page, Unconfirmed
@@ -102,8 +103,11 @@ class DCacheSource(DirectorySource["DCacheHook", "NamespaceEntry"]):
         async with self._store.hook() as hook:
             while waiting and (visited := visited + 1) <= self.max_directories:
                 directory = waiting.pop()
-                if self.before_listing is not None:
-                    await self.before_listing(directory)
-                entries = await self._store.call(lambda: hook.list_entries(directory))  # noqa: B023
+                try:
+                    if self.before_listing is not None:
+                        await self.before_listing(directory)
+                    entries = await self._store.call(lambda: hook.list_entries(directory))  # noqa: B023
+                except (PermanentError, DefinitionError):
+                    continue  # gone already, or closed to us; the next full listing says which
                 yield Page(self.page(entries, first=False).events, incremental=True)
                 waiting.extend(entry.path for entry in entries if entry.is_directory)

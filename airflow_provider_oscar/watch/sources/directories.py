@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Generic, Protocol, TypeVar
 
-from airflow_provider_oscar.core.errors import PermanentError, quoted
+from airflow_provider_oscar.core.errors import BadInputError, DefinitionError, PermanentError, quoted
 from airflow_provider_oscar.hooks.connections import Closable, Connections
 from airflow_provider_oscar.watch.source import (
     EmptyListingGuard,
@@ -80,11 +80,16 @@ class DirectorySource(ListingSource, Generic[H, E]):
         """Return what watchers are shown of some entries."""
 
     async def full_listing(self) -> AsyncGenerator[Page, None]:
-        """List the directory, or the whole tree, once."""
+        """List the directory, or the whole tree, once.
+
+        A directory below it that is gone meanwhile is passed over; one that may not be listed counts as an entry that
+        cannot be read, so that it hides no other.
+        """
         first, doubtful = True, ""
         unreadable: list[int] = []
         async with self._store.hook() as hook:
-            waiting, visited = deque([await self.top(hook)]), 0
+            top = await self.top(hook)
+            waiting, visited = deque([top]), 0
             while waiting:
                 visited += 1
                 if visited > self.max_directories:
@@ -93,21 +98,41 @@ class DirectorySource(ListingSource, Generic[H, E]):
                         "watch a smaller part or raise the limit"
                     )
                 directory = waiting.popleft()
-                if self.before_listing is not None:
-                    await self.before_listing(directory)
                 count, unread = 0, sum(unreadable)
-                async with aclosing(self._batches(hook, directory, unreadable.append)) as batches:
-                    async for batch in batches:
-                        count += len(batch)
-                        yield self.page(batch, first=first)
-                        first = False
-                        if self.recursive:
-                            waiting.extend(entry.path for entry in batch if entry.is_directory)
+                try:
+                    async with aclosing(self._watched_batches(hook, directory, unreadable.append)) as batches:
+                        async for batch in batches:
+                            count += len(batch)
+                            yield self.page(batch, first=first)
+                            first = False
+                            if self.recursive:
+                                waiting.extend(entry.path for entry in batch if entry.is_directory)
+                except (BadInputError, DefinitionError) as error:
+                    if directory == top:
+                        raise
+                    unreadable.append(isinstance(error, DefinitionError))
+                    continue
                 if not self._empty_listings.plausible(count + sum(unreadable) - unread, directory):
                     doubtful = directory
         if doubtful:
             raise empty_listing_error(f"{self.display_name}: directory {quoted(doubtful)}")
         yield Page((), first=first, last=True, unreadable=sum(unreadable))
+
+    async def _watched_batches(
+        self, hook: H, directory: str, unreadable: Callable[[int], None]
+    ) -> AsyncGenerator[list[E]]:
+        """Watch a directory where there are notifications, then list it."""
+        refused: PermanentError | None = None
+        if self.before_listing is not None:
+            try:
+                await self.before_listing(directory)
+            except PermanentError as error:  # perhaps it is gone, which the listing tells
+                refused = error
+        async with aclosing(self._batches(hook, directory, unreadable)) as batches:
+            async for batch in batches:
+                yield batch
+        if refused is not None:
+            raise refused
 
     async def _batches(self, hook: H, directory: str, unreadable: Callable[[int], None]) -> AsyncGenerator[list[E]]:
         with closing_unless_at_work(self.entries(hook, directory, unreadable)) as entries:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from airflow_provider_oscar.core.errors import BadInputError, DefinitionError
 from airflow_provider_oscar.core.fsspec_urls import WITH_HOST, FsspecUrl
 from airflow_provider_oscar.hooks.connections import Connections
 from airflow_provider_oscar.hooks.filesystem.entries import below
@@ -34,8 +33,6 @@ FILE_SYSTEMS: Connections[FileSystemHook] = Connections("file system", _open_hoo
 @dataclass(kw_only=True, eq=False)
 class FileSystemSource(DirectorySource["FileSystemHook", "FileEntry"]):
     """Lists a place such as ``gs://bucket/prefix`` again and again.
-
-    A directory below it that may not be listed counts as an entry that cannot be read; one that is gone does not.
 
     :param url: the place.
     """
@@ -68,15 +65,7 @@ class FileSystemSource(DirectorySource["FileSystemHook", "FileEntry"]):
 
     def entries(self, hook: FileSystemHook, directory: str, unreadable: Callable[[int], None]) -> Iterator[FileEntry]:
         """Yield the entries of one directory."""
-        try:
-            yield from hook.iter_entries(directory, unreadable=unreadable)
-        except BadInputError:
-            if directory == self._root:
-                raise
-        except DefinitionError:
-            if directory == self._root:
-                raise
-            unreadable(1)
+        yield from hook.iter_entries(directory, unreadable=unreadable)
 
     def page(self, batch: list[FileEntry], *, first: bool) -> Page:
         """Return the files."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_oscar.core.errors import PermanentError, TransientError
+from airflow_provider_oscar.core.errors import AccessError, BadInputError, PermanentError, TransientError
 from airflow_provider_oscar.hooks.connections import Connections
 from airflow_provider_oscar.hooks.dcache.entries import NamespaceEntry
 from airflow_provider_oscar.hooks.s3.listing import ListingPage
@@ -170,6 +170,72 @@ async def test_a_tree_is_listed_within_its_bound() -> None:
     assert [event.key for page in pages for event in page.events] == ["a/x", "a/b/y"]
     with pytest.raises(PermanentError, match="max_directories=2"):
         await pages_of(dcache_source(tree, recursive=True, max_directories=2))
+
+
+class ClosedDirectories(dict[str, list[NamespaceEntry]]):
+    """Directories of which some raise when they are listed."""
+
+    def __init__(self, found: dict[str, list[NamespaceEntry]], **errors: Exception) -> None:
+        super().__init__(found)
+        self._errors = {f"/in/{name}": error for name, error in errors.items()}
+
+    def __getitem__(self, path: str) -> list[NamespaceEntry]:
+        if path in self._errors:
+            raise self._errors[path]
+        return super().__getitem__(path)
+
+
+async def test_a_directory_that_goes_while_the_tree_is_listed_hides_no_other() -> None:
+    """Where directories come and go all the time, no listing would ever be complete."""
+    tree = {"/in": [folder("/in/gone"), folder("/in/stays")], "/in/stays": [file("/in/stays/x")]}
+    pages = await pages_of(dcache_source(ClosedDirectories(tree, gone=BadInputError("no such path")), recursive=True))
+    assert [event.key for page in pages for event in page.events] == ["stays/x"]
+    assert (pages[-1].last, pages[-1].unreadable) == (True, 0)
+    pages = await pages_of(dcache_source(ClosedDirectories(tree, gone=AccessError("not for us")), recursive=True))
+    assert [event.key for page in pages for event in page.events] == ["stays/x"]
+    assert (pages[-1].last, pages[-1].unreadable) == (True, 1), "nothing is taken as gone"
+    for error in (TransientError("away"), PermanentError("more than 5 entries")):
+        with pytest.raises(type(error)):
+            await pages_of(dcache_source(ClosedDirectories(tree, gone=error), recursive=True))
+
+
+async def test_the_watched_directory_itself_must_be_there() -> None:
+    for error in (BadInputError("no such path"), AccessError("not for us")):
+        source = dcache_source({})
+        source.connections.open_hook = lambda _, error=error: SimpleNamespace(  # type: ignore[misc]
+            iter_entries=lambda *_, **__: raise_(error), close=lambda: None
+        )
+        with pytest.raises(type(error)):
+            await pages_of(source)
+
+
+def raise_(error: Exception) -> Iterator[NamespaceEntry]:
+    raise error
+
+
+async def test_a_directory_that_cannot_be_watched_is_an_error_unless_it_is_gone() -> None:
+    tree = {"/in": [folder("/in/a")], "/in/a": [file("/in/a/x")]}
+
+    async def refuse(directory: str) -> None:
+        if directory != "/in":
+            raise PermanentError(f"cannot watch {directory!r}")
+
+    source = dcache_source(tree, recursive=True)
+    source.before_listing = refuse
+    with pytest.raises(PermanentError, match="cannot watch '/in/a'"):
+        await pages_of(source)
+    source = dcache_source(ClosedDirectories(tree, a=BadInputError("no such path")), recursive=True)
+    source.before_listing = refuse
+    assert (await pages_of(source))[-1].last
+
+
+async def test_a_directory_that_appeared_and_is_gone_again_is_no_failure() -> None:
+    tree = {"/in/a": [folder("/in/a/b"), file("/in/a/x")]}
+    source = dcache_source(tree, recursive=True)
+    hook = FakeDCacheHook(ClosedDirectories(tree, **{"a/b": BadInputError("no such path")}))
+    hook.list_entries = lambda path: list(hook.directories[path])  # type: ignore[attr-defined]
+    source.connections.open_hook = lambda _: hook
+    assert [[event.key for event in page.events] async for page in source.expand("a")] == [["a/x"]]
 
 
 async def test_a_directory_that_is_suddenly_empty_is_not_believed_at_once() -> None:
