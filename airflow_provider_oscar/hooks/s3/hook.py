@@ -152,6 +152,7 @@ class OscarS3Hook(NamedByConnection):
         :param page_size: keys asked for; Amazon gives at most 1000.
         :raises DefinitionError: wrong key, missing bucket, no right, or an endpoint that redirects elsewhere.
         :raises TransientError: the store cannot be reached, is busy, or its answer was cut short.
+        :raises PermanentError: the answer shows something else than what was asked for.
         """
         asked: ListObjectsV2RequestTypeDef = {"Bucket": bucket, "Prefix": prefix, "MaxKeys": page_size}
         if token:
@@ -168,12 +169,25 @@ class OscarS3Hook(NamedByConnection):
                 )
             answer = stream_page(self._http_client(), url, self._event_maker(bucket), what=self._listing(bucket))
             if isinstance(answer, ListingPage):
-                return answer
+                return self._below(answer, prefix, bucket)
             refused = answer is StreamFailure.REFUSED
         with self.errors(f"list {quoted(prefix)}", bucket):
             page = boto_page(self.client, asked, self._event_maker(bucket), what=self._listing(bucket))
         if refused:  # a store that answers boto3 but not us is not asked again
             self._boto_only.set()
+        return self._below(page, prefix, bucket)
+
+    def _below(self, page: ListingPage, prefix: str, bucket: str) -> ListingPage:
+        """Return a page of what was asked for: what else it shows would be reported, or removed with a job's parts.
+
+        :raises PermanentError: if a key does not begin with the prefix.
+        """
+        other = next((each.key for each in page.events if not each.key.startswith(prefix)), None)
+        if other is not None:
+            raise PermanentError(
+                f"{self._listing(bucket)}: asked for what begins with {quoted(prefix)}, the store shows "
+                f"{quoted(other)}; it is not used (is this an S3 endpoint, and does it know prefixes?)"
+            )
         return page
 
     def list_pages(
@@ -197,7 +211,7 @@ class OscarS3Hook(NamedByConnection):
         waiting: deque[tuple[str, str | None]] = deque()
         known: set[str] = set()
         for page in self.list_pages(bucket, prefix, delimiter="/"):
-            found = {*page.common_prefixes, *(raw for raw in page.raw_prefixes if raw.startswith(prefix))}
+            found = {each for each in (*page.common_prefixes, *page.raw_prefixes) if each.startswith(prefix)}
             waiting.extend((folded, None) for folded in sorted(found - known))
             known |= found
             yield page

@@ -11,6 +11,7 @@ import pytest
 from airflow_provider_oscar.core.errors import OscarProviderError, PermanentError, TransientError
 from airflow_provider_oscar.core.notifications import Notification, NotificationFormat
 from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
+from airflow_provider_oscar.hooks.s3.multipart import delete_below
 from airflow_provider_oscar.ingest.notifications import as_listed
 from tests.support.handlers import QuietHandler, serving
 
@@ -40,8 +41,10 @@ def server():
         protocol_version = "HTTP/1.1"
 
         def do_GET(self):
-            token = parse_qs(urlsplit(self.path).query).get("continuation-token", [""])[0]
-            told = type(self).pages(token)
+            query = parse_qs(urlsplit(self.path).query)
+            asked = [query.get("continuation-token", [""])[0], query.get("prefix", [""])[0]]
+            pages = type(self).pages
+            told = pages(*asked[: pages.__code__.co_argcount - len(pages.__defaults__ or ())])
             body = told if isinstance(told, bytes) else told.encode()
             self.send_response(200)
             self.send_header("Content-Type", "application/xml")
@@ -237,3 +240,30 @@ def test_an_object_is_absent_if_the_listing_does_not_show_it_either(server, hook
     server.pages = lambda token: "<html>404 page not found</html>"
     with pytest.raises(TransientError):
         hook.head("b", "k")
+
+
+@pytest.mark.parametrize("by_boto", [False, True], ids=["our reader", "boto3"])
+def test_a_store_that_does_not_know_prefixes_is_not_used(server, hook, by_boto):
+    """Else a watcher reported the whole bucket, and the parts of a large file were removed with all that is there."""
+    if by_boto:
+        hook._boto_only.set()
+    server.pages = lambda token: answer(entry("in/a") + entry("other"))
+    assert len(hook.list_page("b").events) == 2
+    with pytest.raises(PermanentError, match="begins with 'in/', the store shows 'other'"):
+        hook.list_page("b", "in/")
+    with pytest.raises(PermanentError):
+        delete_below(hook, "b", "results/job/.airflow-oscar-parts/")
+
+
+def test_what_decoding_makes_of_a_prefix_is_listed_below_the_prefix_alone(server, hook):
+    """Ceph writes common prefixes as they are and says that it encodes."""
+    asked = []
+
+    def pages(token, prefix):
+        asked.append(prefix)
+        folded = "<CommonPrefixes><Prefix>in+1/sub/</Prefix></CommonPrefixes>"
+        return answer(folded if prefix == "in+1/" else entry("in%2B1%2Fsub%2Fa"), ENCODED)
+
+    server.pages = pages
+    found = [each.key for page in hook.list_fan_out("b", "in+1/") for each in page.events]
+    assert (asked, found) == (["in+1/", "in+1/sub/"], ["in+1/sub/a"])
