@@ -27,7 +27,7 @@ from airflow_provider_oscar.supervisor.spec import (
     texts,
 )
 from airflow_provider_oscar.supervisor.text import quoted, say
-from airflow_provider_oscar.supervisor.transport import RENEWAL, exchange, persist, raise_for
+from airflow_provider_oscar.supervisor.transport import RENEWAL, exchange, persist, raise_for, refuse_page
 
 #: Purpose for which the document's key is derived from that of the result.
 PURPOSE = b"access"
@@ -115,6 +115,7 @@ class Access:
                 return False
             if answer.status != 200:
                 raise_for("the job's renewed access", answer)
+            refuse_page(answer)
             raw = answer.read(SPEC_LIMIT)
         document = read_document(raw, self.spec.get("batch_key") or self.spec["signing_key"])
         fresh = document["access"]

@@ -23,7 +23,10 @@ from airflow_provider_oscar.supervisor.transport import (
     local_file,
     persist,
     raise_for,
+    read_start,
     redirected,
+    refuse_page,
+    require_xml,
 )
 
 #: Headers by which two polls at a door are compared.
@@ -182,6 +185,7 @@ class Download:
                 raise_for(self.what, answer)
             if answer.status != 200:
                 return  # a door that does not answer this; the checksum has to do
+            refuse_page(answer)
             now = tuple(plain_etag(answer.getheader(name)) for name in DOOR_VERSION)
         etag, old = now[0], self.source["etag"]
         if old and etag and etag != old:
@@ -192,6 +196,11 @@ class Download:
 
     def _vanished(self, status: int) -> NoReturn:
         raise RefusedError(f"{self.what} vanished: the store answers {status}", EXIT_INPUT, "input-vanished")
+
+    def _absent(self, answer: http.client.HTTPResponse) -> NoReturn:
+        if self.source["uri"].startswith("s3:"):
+            require_xml(answer.status, read_start(answer))
+        self._vanished(answer.status)
 
     def _changed(self, how: str, when: str = "after it was seen") -> NoReturn:
         raise StageError(
@@ -208,11 +217,12 @@ class Download:
         if answer.status in (404, 410):
             if elsewhere:  # a pool forgets a transfer; whether the file is there, the door knows
                 raise TransientError(f"the server we were sent to answers {answer.status}")
-            self._vanished(answer.status)
+            self._absent(answer)
         if answer.status == 416:
             raise StartOverError("the server has no more bytes; starting over")
         if answer.status not in (200, 206):
             self._refused(answer)
+        refuse_page(answer)
         if answer.status == 200 and part.end is not None:
             raise StartOverError("the server sends whole objects only; fetching it as one")
         if answer.status == 200 and part.at:

@@ -20,7 +20,7 @@ from datetime import datetime, timezone
 from typing import Any, BinaryIO, Callable, Iterator
 from urllib.parse import quote, urlsplit
 
-from airflow_provider_oscar.supervisor.errors import StageError, TransientError
+from airflow_provider_oscar.supervisor.errors import RefusedError, StageError, TransientError
 from airflow_provider_oscar.supervisor.parts import S3_OBJECT_LIMIT, MultipartUpload, Region, goes_in_parts, longest_key
 from airflow_provider_oscar.supervisor.ranges import CHUNK
 from airflow_provider_oscar.supervisor.spec import plain_etag
@@ -35,6 +35,7 @@ from airflow_provider_oscar.supervisor.transport import (
     raise_for,
     redirected,
     refusal,
+    refuse_page,
 )
 
 S3_KEY_LIMIT = 1024
@@ -171,7 +172,9 @@ class S3Post:
         kind = {"Content-Type": "multipart/form-data; boundary=" + boundary}
         with exchange("POST", self.url, kind, body) as answer:
             if answer.status not in (200, 201, 204):
-                raise_for(what, answer)
+                raise_for(what, answer, in_xml=True)
+            if answer.status == 200:
+                refuse_page(answer, upload=True)
             self._compare(what, answer, body)
             return body
 
@@ -277,10 +280,14 @@ class WebDAV:
         for _ in range(REDIRECTS + 1):
             with exchange("PUT", url, {**headers, "Want-Digest": "adler32"}, body) as answer:
                 if answer.status in (200, 201, 204):
+                    if answer.status == 200:
+                        refuse_page(answer, upload=True)
                     _compare_digest(body, answer)
                     return True
                 if answer.status == 409:
                     return False
+                if answer.status == 404:  # our directory was there; a proxy says so as well while the door is away
+                    raise RefusedError(f"the store answers 404 for {body.what}")
                 if answer.status not in (307, 308):
                     raise_for(body.what, answer)
                 url, headers = redirected(url, headers, answer.getheader("Location"))

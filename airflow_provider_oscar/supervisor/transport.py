@@ -39,6 +39,8 @@ IDLE_LIMIT = 20.0
 LEFTOVER_LIMIT = 64 * 1024
 #: Bodies up to this size are sent together with the headers.
 SMALL_BODY = 64 * 1024
+#: How a page for people begins, which no store answers to an upload.
+PAGE = re.compile(rb"(?i)(\xef\xbb\xbf)?\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)?<(!doctype )?html")
 
 
 class Renewal:
@@ -108,17 +110,52 @@ def is_transient(status: int) -> bool:
     return status in (408, 423, 425, 429) or (status >= 500 and status not in (501, 505))
 
 
-def raise_for(what: str, answer: http.client.HTTPResponse) -> NoReturn:
-    """Raise the error for an answer that is not the wanted one."""
+def raise_for(what: str, answer: http.client.HTTPResponse, in_xml: bool = False) -> NoReturn:
+    """Raise the error for an answer that is not the wanted one.
+
+    :param in_xml: the store words its refusals in XML, as S3 does, so that others are those of a proxy.
+    """
     if is_transient(answer.status):
         asked = answer.getheader("Retry-After") or ""
         delay = min(float(asked), LONGEST_DELAY) if re.match(r"[0-9]{1,6}\Z", asked) else None
         full = ": it is full" if answer.status == 507 else ""
         raise TransientError(f"the server answers {answer.status}{full}", delay=delay)
-    body = b""
-    with contextlib.suppress(OSError, http.client.HTTPException):
-        body = answer.read(2 * QUOTE_LIMIT)
+    body = read_start(answer)
+    # A proxy lets nobody pass, or takes no more, whatever the store would say.
+    if in_xml and 400 <= answer.status < 500 and answer.status not in (401, 403, 413):
+        require_xml(answer.status, body)
     raise refusal(what, answer.status, body)
+
+
+def read_start(answer: http.client.HTTPResponse) -> bytes:
+    """Return how the body of a refusal begins, as far as it comes."""
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        return answer.read(2 * QUOTE_LIMIT)
+    return b""
+
+
+def require_xml(status: int, body: bytes) -> None:
+    """Refuse to believe a refusal that is not S3's, which are all in XML: a proxy says 404 while the store is away.
+
+    :raises TransientError: if it is another's.
+    """
+    if PAGE.match(body) or body.lstrip()[:1] != b"<":
+        raise TransientError(f"what answers {status} is not the store")
+
+
+def refuse_page(answer: http.client.HTTPResponse, upload: bool = False) -> None:
+    """Refuse what a proxy says while the store is away, or before it lets anybody pass: a page, as a success.
+
+    An object may be a page too, and comes with its tag or date. Some stores call their XML, or nothing, a page.
+
+    :param upload: the answer is one to an upload, and its body can be looked at.
+    :raises TransientError: if it is one.
+    """
+    kind = (answer.getheader("Content-Type") or "").partition(";")[0].strip().lower()
+    if kind != "text/html" or answer.getheader("ETag") or answer.getheader("Last-Modified"):
+        return
+    if not upload or PAGE.match(read_start(answer)):
+        raise TransientError("a web page answered in the store's place")
 
 
 @contextlib.contextmanager

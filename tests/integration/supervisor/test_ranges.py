@@ -174,7 +174,7 @@ def test_a_damaged_range_is_noticed_and_all_is_fetched_again(store, supervise):
 @pytest.mark.parametrize(
     ("faults", "code", "reason"),
     [
-        ([status(404)] * 40, 66, "input-vanished"),
+        ([status(404, b"<Code>NoSuchKey</Code>")] * 40, 66, "input-vanished"),
         ([None, status(403, b"<Message>Request has expired</Message>")], 77, "access-refused"),
         ([status(500)] * 200, 74, "unreachable"),
     ],

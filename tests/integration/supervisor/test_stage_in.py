@@ -66,7 +66,7 @@ def test_fault_that_stays_ends_with_an_io_error_after_a_bounded_number_of_attemp
 
 @pytest.mark.parametrize("code", [404, 410])
 def test_vanished_object_is_bad_input_when_more_than_one_answer_says_so(store, supervise, code):
-    store.faults["GET"].extend([status(code)] * 2)
+    store.faults["GET"].extend([status(code, b"<Code>NoSuchKey</Code>")] * 2)
     run = supervise(job(store, SHOW, input=source(store)))
     assert (run.code, len(store.paths("GET"))) == (66, 2)
     assert "vanished" in run.message
@@ -81,6 +81,49 @@ def test_one_refusal_costs_nothing(store, supervise, method, code):
     run = supervise(job(store, COPY, input=source(store)))
     assert run.code == 0, run.err
     assert len(store.paths(method)) == (2 if method == "GET" else 3)
+
+
+PAGE = b"<!DOCTYPE html><html><head><title>Maintenance</title></head></html>"
+
+
+@pytest.mark.parametrize(("method", "code"), [("GET", 200), ("GET", 206), ("POST", 200)])
+def test_a_page_in_the_stores_place_is_neither_the_object_nor_an_upload(store, supervise, method, code):
+    store.faults[method].append(status(code, PAGE, Content_Type="text/html; charset=utf-8"))
+    spec = job(store, COPY, input=source(store))
+    run = supervise(spec)
+    assert run.code == 0, run.err
+    assert store.objects[f"/out/{spec['output']['prefix']}copy"] == b"0123456789"
+    assert len(store.paths(method)) == (2 if method == "GET" else 3), "the page was not believed"
+
+
+@pytest.mark.parametrize(("method", "code"), [("GET", 404), ("GET", 410), ("POST", 400), ("POST", 404), ("POST", 405)])
+@pytest.mark.parametrize("body", [b"", b"404 page not found", PAGE], ids=["nothing", "Traefik", "a page"])
+def test_a_proxys_refusal_costs_neither_the_object_nor_what_was_computed(store, supervise, method, code, body):
+    store.faults[method].extend([status(code, body)] * 3)
+    run = supervise(job(store, COPY, input=source(store)))
+    assert run.code == 0, run.err
+    store.faults[method].extend([status(code, body)] * 20)
+    run = supervise(job(store, COPY, input=source(store)))
+    assert (run.code, run.error["permanent"]) == (74, False)
+    assert f"what answers {code} is not the store" in run.message
+
+
+def test_the_stores_own_refusal_of_an_upload_decides(store, supervise):
+    store.faults["POST"].extend([status(404, b"<?xml version='1.0'?><Error><Code>NoSuchBucket</Code></Error>")] * 2)
+    run = supervise(job(store, COPY, input=source(store)))
+    assert (run.code, run.error["permanent"]) == (73, True)
+
+
+def test_an_object_that_is_a_page_is_an_object(store, supervise):
+    store.headers = {"Content-Type": "text/html", "Last-Modified": "Sun, 22 Nov 2026 08:59:59 GMT"}
+    assert supervise(job(store, COPY, input=source(store, PAGE))).code == 0
+
+
+@pytest.mark.parametrize("body", [b"", b"<?xml version='1.0'?><PostResponse><Key>a</Key></PostResponse>"])
+def test_a_store_that_calls_its_answer_a_page_is_a_store(store, supervise, body):
+    store.faults["POST"].extend([status(200, body, Content_Type="text/html")] * 2)
+    run = supervise(job(store, COPY, input=source(store)))
+    assert (run.code, len(store.paths("POST"))) == (0, 2)
 
 
 def test_a_store_that_is_full_for_as_long_as_one_that_is_away_is_a_matter_for_a_retry(store, supervise):

@@ -159,6 +159,17 @@ def test_form_is_sent_to_no_other_place(store, other_store, supervise):
     assert other_store.requests == []
 
 
+def test_one_404_of_a_proxy_before_the_door_costs_nothing(store, supervise):
+    store.directories.add("/results/t-0123456789abcdef/")
+    store.faults["PUT"].append(status(404, b"404 page not found"))
+    run = supervise(job(store, script("printf x > a"), output=webdav_output(store)))
+    assert run.code == 0, run.err
+    store.faults["PUT"].extend([status(404)] * 2)
+    run = supervise(job(store, script("printf x > a"), output=webdav_output(store)))
+    assert (run.code, run.error["permanent"]) == (73, True)
+    assert "answers 404 for output" in run.message
+
+
 def test_put_follows_a_door_to_its_pool_without_the_token(store, other_store, supervise):
     other_store.directories.add("/pool/")
     store.faults["PUT"].extend([redirect(307, f"{other_store.url}/pool/1"), redirect(307, f"{other_store.url}/pool/2")])
