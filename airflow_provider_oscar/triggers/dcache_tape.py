@@ -18,6 +18,7 @@ from airflow.triggers.base import TriggerEvent
 from airflow_provider_oscar.core.backoff import LoggedBackoff
 from airflow_provider_oscar.core.errors import DefinitionError, OscarProviderError, PermanentError
 from airflow_provider_oscar.hooks.http.flows import arun
+from airflow_provider_oscar.jobs.summary import storable
 from airflow_provider_oscar.triggers.stored import StoredTrigger
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class DCacheTapeTrigger(StoredTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait until all requests have ended."""
-        yield TriggerEvent(await self.wait())
+        yield TriggerEvent(storable(await self.wait()))  # the server's words are in it
 
     async def wait(self) -> dict[str, object]:
         """Wait until all requests have ended, and return the event of it; an operator waits with it on a worker."""

@@ -4,21 +4,30 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
 from typing import Any
 
 from airflow.triggers.base import TriggerEvent
 
+from airflow_provider_oscar.core.errors import quoted
 from airflow_provider_oscar.core.filters import FilterArgument, ObjectFilter
+from airflow_provider_oscar.core.objects import ObjectEvent
 from airflow_provider_oscar.core.words import require_word
 from airflow_provider_oscar.triggers.stored import StoredTrigger
 from airflow_provider_oscar.watch.arguments.base import WatchArguments
 from airflow_provider_oscar.watch.arguments.dcache import DCacheArguments
 from airflow_provider_oscar.watch.arguments.filesystem import FileSystemArguments
 from airflow_provider_oscar.watch.arguments.s3 import S3Arguments
+from airflow_provider_oscar.watch.policy import require_storable
 from airflow_provider_oscar.watch.producer import WatchProducer
 from airflow_provider_oscar.watch.strategies.since import wait_for_first
+
+log = logging.getLogger(__name__)
+
+#: Keys of which it is told that they are skipped.
+_MOST_TOLD = 100
 
 
 class ObjectsTrigger(StoredTrigger):
@@ -53,6 +62,7 @@ class ObjectsTrigger(StoredTrigger):
         self.since = since
         self.batch = batch
         self.sentinel = sentinel
+        self._skipped: set[str] = set()
         self.watch()
 
     def watch(self) -> WatchArguments:
@@ -91,8 +101,21 @@ class ObjectsTrigger(StoredTrigger):
         producer = WatchProducer(self.watch().source)
         try:
             found = await wait_for_first(
-                producer, self.filter.accepts, since=since, sentinel=self.sentinel, one_listing=one_listing
+                producer, self._accepts, since=since, sentinel=self.sentinel, one_listing=one_listing
             )
         finally:
             await producer.aclose()
         return [event.to_dict() for event in (found if self.batch else found[:1])]
+
+    def _accepts(self, found: ObjectEvent) -> bool:
+        """Whether an object is of interest, and one that Airflow can hold: a name that it cannot ends the triggerer."""
+        if not self.filter.accepts(found):
+            return False
+        try:
+            require_storable(found)
+        except ValueError as error:
+            if found.key not in self._skipped and len(self._skipped) < _MOST_TOLD:
+                self._skipped.add(found.key)
+                log.warning("key %s is skipped: %s", quoted(found.key), quoted(error))
+            return False
+        return True

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from typing import Any
 
@@ -98,6 +99,21 @@ async def test_a_batch_holds_all_new_objects_oldest_first(monkeypatch: pytest.Mo
     monkeypatch.setattr(S3_CONNECTIONS, "open_hook", lambda _: hook)
     (event,) = [event async for event in trigger.run()]
     assert [found["key"] for found in event.payload["objects"]] == ["early", "late"]
+
+
+@pytest.mark.parametrize("key", ["a\udcff.h5", "a\0.h5"], ids=["not UTF-8", "NUL"])
+async def test_a_name_that_airflow_cannot_hold_is_skipped_and_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, key: str
+) -> None:
+    """The triggerer would end at such an event, with all triggers of the deployment, and again when it is back."""
+    location = {"conn_id": "store", "bucket": "bucket"}
+    trigger = ObjectsTrigger(kind="s3", location=location, poll_interval=0.01, batch=True)
+    hook = FakeHook(listed(key), listed("b.h5", second=1))
+    monkeypatch.setattr(S3_CONNECTIONS, "open_hook", lambda _: hook)
+    (event,) = [event async for event in trigger.run()]
+    json.dumps(event.payload, ensure_ascii=False).encode()
+    assert [found["key"] for found in event.payload["objects"]] == ["b.h5"]
+    assert caplog.text.count("is skipped") == 1
 
 
 def test_the_result_is_the_list_of_objects() -> None:
