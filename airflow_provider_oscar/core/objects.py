@@ -210,6 +210,14 @@ def utf8(text: str) -> bytes:
         return text.encode("utf-8", "surrogatepass")
 
 
+def is_storable(text: str) -> bool:
+    """Whether Airflow's messages and database can hold a text: no lone surrogates, and no NUL, as PostgreSQL has it."""
+    try:
+        return b"\0" not in text.encode()
+    except UnicodeEncodeError:
+        return False
+
+
 #: The connections that are used where none is named.
 DEFAULT_S3_CONNECTION = "oscar_s3_default"
 DEFAULT_DCACHE_CONNECTION = "dcache_default"

@@ -28,7 +28,7 @@ from airflow_provider_oscar.core.filters import DEFAULT_IGNORED, ObjectFilter
 from airflow_provider_oscar.core.notification_formats import UnknownFormatError, detect
 from airflow_provider_oscar.core.notification_pointers import check_pointers, from_pointers
 from airflow_provider_oscar.core.notifications import Notification
-from airflow_provider_oscar.core.objects import ObjectEvent
+from airflow_provider_oscar.core.objects import ObjectEvent, is_storable
 from airflow_provider_oscar.hooks.dcache import DCacheHook
 from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
 from airflow_provider_oscar.ingest.offset import key_digest
@@ -155,7 +155,7 @@ class NotificationIngester:
             if not rule.allows(each):
                 counts["refused"] += 1
                 self._tell_refused(asset, each)
-            elif each.reason is None:
+            elif each.reason is None or not _keys(each):
                 counts["ignored"] += 1
             else:
                 wanted[each.container, each.key] = each
@@ -163,7 +163,7 @@ class NotificationIngester:
         for event in self._looked_at(rule, list(wanted.values()), until):
             if event is None:
                 counts["absent"] += 1
-            elif not rule.filter.accepts(event) or "\0" in event.key:
+            elif not rule.filter.accepts(event):
                 counts["ignored"] += 1
             else:
                 events.append(event)
@@ -198,9 +198,9 @@ class NotificationIngester:
                 raise TransientError(f"the store of connection {rule.conn_id!r} is too slow now", delay=30)
             event: ObjectEvent | None = None
             try:
-                event = hook.head(each.container, each.key)
-                if event is None and each.other_key:
-                    event = hook.head(each.container, each.other_key)
+                for key in _keys(each):
+                    if event is None:
+                        event = hook.head(each.container, key)
             except PermanentError as error:  # a key that the store refuses
                 log.info("an object of a notification cannot be looked at: %s", error)
                 return None
@@ -255,6 +255,11 @@ class NotificationIngester:
                 quoted(fields.get("TopicArn")),
                 quoted(fields.get("Token")),
             )
+
+
+def _keys(notification: Notification) -> list[str]:
+    """Return the keys to look at, without those that neither the store's client nor Airflow's database can hold."""
+    return [key for key in (notification.key, notification.other_key) if key and is_storable(key)]
 
 
 def as_listed(event: ObjectEvent, notification: Notification) -> ObjectEvent:

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from airflow_provider_oscar.core.errors import DefinitionError
+from airflow_provider_oscar.core.errors import BadInputError, DefinitionError
 from airflow_provider_oscar.core.objects import ObjectEvent, Reason, StoreType
 
 #: A PNFS-ID, of Chimera or of the older PNFS, and what a door appends.
@@ -93,8 +93,14 @@ def clean_path(path: str) -> str:
 
 
 def join(container: str, key: str) -> str:
-    """Return the absolute path of a key below a directory."""
-    return clean_path(f"{container.rstrip('/')}/{key}")
+    """Return the absolute path of a key below a directory.
+
+    :raises BadInputError: if the key leads elsewhere; strangers name keys.
+    """
+    try:
+        return clean_path(f"{container.rstrip('/')}/{key}")
+    except DefinitionError as error:
+        raise BadInputError(str(error)) from error
 
 
 def relative(path: str, container: str) -> str:

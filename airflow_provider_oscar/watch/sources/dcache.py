@@ -11,9 +11,10 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from airflow_provider_oscar.core.errors import DefinitionError, PermanentError
+from airflow_provider_oscar.core.errors import BadInputError, DefinitionError, PermanentError, quoted
 from airflow_provider_oscar.core.objects import ObjectEvent, Reason
 from airflow_provider_oscar.hooks.connections import Connections
+from airflow_provider_oscar.watch.notifications.listener import SkipCounter
 from airflow_provider_oscar.watch.source import Page, Unconfirmed
 from airflow_provider_oscar.watch.sources.directories import DirectorySource
 
@@ -44,6 +45,10 @@ class DCacheSource(DirectorySource["DCacheHook", "NamespaceEntry"]):
 
     path: str
     connections: Connections[DCacheHook] = DCACHE_CONNECTIONS
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._skipped = SkipCounter(f"{self.display_name}: notifications")
 
     @property
     def display_name(self) -> str:
@@ -85,9 +90,16 @@ class DCacheSource(DirectorySource["DCacheHook", "NamespaceEntry"]):
 
     async def look_up(self, key: str, reason: Reason) -> ObjectEvent | Unconfirmed | None:
         """Return the file a notification named, if it is whole."""
-        path = f"{self.container.rstrip('/')}/{key}"
-        async with self._store.hook() as hook:
-            entry = await self._store.call(lambda: hook.stat(path))
+        from airflow_provider_oscar.hooks.dcache.entries import join
+
+        try:
+            async with self._store.hook() as hook:
+                entry = await self._store.call(lambda: hook.stat(join(self.container, key)))
+        except BadInputError:  # no name of a file: strangers write messages
+            return None
+        except (DefinitionError, PermanentError) as error:
+            self._skipped.add("objects that could not be looked at and are left to the listing", quoted(error))
+            return Unconfirmed.LISTING
         if entry is None or entry.is_directory:
             return None
         if entry.complete:

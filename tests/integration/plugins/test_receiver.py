@@ -218,6 +218,21 @@ def test_a_delivery_of_many_objects_registers_each(client: TestClient, store: Fa
     assert client.post(f"/oscar/notifications/{asset}", json=many, headers=bearer()).json()["registered"] == 2
 
 
+@pytest.mark.parametrize("key", ["in/%FF.h5", "in/%00.h5"], ids=["not UTF-8", "NUL"])
+def test_a_key_that_nothing_can_hold_costs_no_other_of_its_delivery(
+    client: TestClient, store: FakeStore, asset: str, key: str
+) -> None:
+    """The client of the store refuses it, so that the sender came again for ever."""
+    delivery = minio()
+    other = minio("in/b.h5")["Records"][0]
+    other["s3"]["object"]["key"] = key
+    delivery["Records"].append(other)
+    answer = client.post(f"/oscar/notifications/{asset}", json=delivery, headers=bearer())
+    assert (answer.status_code, answer.json()["registered"], answer.json()["ignored"]) == (200, 1, 1)
+    assert [each["key"] for each in registered()] == [KEY]
+    assert store.asked == [KEY]
+
+
 @pytest.mark.parametrize(
     ("path", "body", "status"),
     [

@@ -13,7 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_oscar.core.errors import DefinitionError, OscarProviderError, PermanentError, TransientError
+from airflow_provider_oscar.core.errors import (
+    BadInputError,
+    DefinitionError,
+    OscarProviderError,
+    PermanentError,
+    TransientError,
+)
 from airflow_provider_oscar.hooks.dcache.entries import EPOCH, NamespaceEntry, clean_path, encoded, join
 from airflow_provider_oscar.hooks.dcache.events import InotifyMessage, SystemMessage, read_message, subscription_id
 from airflow_provider_oscar.hooks.dcache.propfind import PropfindParser, parse_checksums, parse_http_date
@@ -245,7 +251,7 @@ def test_paths_that_could_leave_the_root_are_refused(path):
 
 
 def test_a_key_cannot_leave_its_directory():
-    with pytest.raises(DefinitionError):
+    with pytest.raises(BadInputError):
         join("/in", "../out")
 
 

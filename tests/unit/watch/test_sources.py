@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 
 from airflow_provider_oscar.core.errors import AccessError, BadInputError, PermanentError, TransientError
+from airflow_provider_oscar.core.objects import Reason
 from airflow_provider_oscar.hooks.connections import Connections
 from airflow_provider_oscar.hooks.dcache.entries import NamespaceEntry
 from airflow_provider_oscar.hooks.s3.listing import ListingPage
 from airflow_provider_oscar.watch.notifications.listener import Channel, Delivery
-from airflow_provider_oscar.watch.source import ListingSource, Page
+from airflow_provider_oscar.watch.source import ListingSource, Page, Unconfirmed
 from airflow_provider_oscar.watch.sources.dcache import DCacheSource
 from airflow_provider_oscar.watch.sources.notified import NotifiedSource
 from airflow_provider_oscar.watch.sources.s3 import S3Source
@@ -210,6 +211,7 @@ async def test_the_watched_directory_itself_must_be_there() -> None:
 
 
 def raise_(error: Exception) -> Iterator[NamespaceEntry]:
+    yield from ()
     raise error
 
 
@@ -236,6 +238,23 @@ async def test_a_directory_that_appeared_and_is_gone_again_is_no_failure() -> No
     hook.list_entries = lambda path: list(hook.directories[path])  # type: ignore[attr-defined]
     source.connections.open_hook = lambda _: hook
     assert [[event.key for event in page.events] async for page in source.expand("a")] == [["a/x"]]
+
+
+@pytest.mark.parametrize("key", ["../other", "a/../../b", "a\0b", "."])
+async def test_a_message_that_leads_out_of_the_directory_is_about_nothing(key: str) -> None:
+    """Were it an error, a message of a topic that is read again after one would stop the others for ever."""
+    source = dcache_source({})
+    source.connections.open_hook = lambda _: SimpleNamespace(stat=pytest.fail, close=lambda: None)  # type: ignore[misc]
+    assert await source.look_up(key, Reason.CREATED) is None
+
+
+@pytest.mark.parametrize("error", [AccessError("not for us"), PermanentError("refused")], ids=["closed", "refused"])
+async def test_what_cannot_be_looked_at_is_left_to_the_listing(error: Exception) -> None:
+    source = dcache_source({})
+    source.connections.open_hook = lambda _: SimpleNamespace(  # type: ignore[misc]
+        stat=lambda path: next(raise_(error)), close=lambda: None
+    )
+    assert await source.look_up("a", Reason.CREATED) is Unconfirmed.LISTING
 
 
 async def test_a_directory_that_is_suddenly_empty_is_not_believed_at_once() -> None:
