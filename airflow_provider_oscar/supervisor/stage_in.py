@@ -222,7 +222,7 @@ class Download:
             raise StartOverError("the server has no more bytes; starting over")
         if answer.status not in (200, 206):
             self._refused(answer)
-        refuse_page(answer)
+        refuse_page(answer, s3=self.source["uri"].startswith("s3:"))
         if answer.status == 200 and part.end is not None:
             raise StartOverError("the server sends whole objects only; fetching it as one")
         if answer.status == 200 and part.at:

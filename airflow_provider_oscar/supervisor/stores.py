@@ -174,7 +174,7 @@ class S3Post:
             if answer.status not in (200, 201, 204):
                 raise_for(what, answer, in_xml=True)
             if answer.status == 200:
-                refuse_page(answer, upload=True)
+                refuse_page(answer, upload=True, s3=True)
             self._compare(what, answer, body)
             return body
 

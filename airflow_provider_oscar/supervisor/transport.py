@@ -143,16 +143,21 @@ def require_xml(status: int, body: bytes) -> None:
         raise TransientError(f"what answers {status} is not the store")
 
 
-def refuse_page(answer: http.client.HTTPResponse, upload: bool = False) -> None:
+def refuse_page(answer: http.client.HTTPResponse, upload: bool = False, s3: bool = False) -> None:
     """Refuse what a proxy says while the store is away, or before it lets anybody pass: a page, as a success.
 
-    An object may be a page too, and comes with its tag or date. Some stores call their XML, or nothing, a page.
+    An object may be a page too, and comes with headers of S3, or with its tag or date. Some stores call their XML, or
+    nothing, a page.
 
     :param upload: the answer is one to an upload, and its body can be looked at.
+    :param s3: the store is one, so that tag and date may be those of a page for an outage.
     :raises TransientError: if it is one.
     """
     kind = (answer.getheader("Content-Type") or "").partition(";")[0].strip().lower()
-    if kind != "text/html" or answer.getheader("ETag") or answer.getheader("Last-Modified"):
+    names = {name.lower() for name, _ in answer.getheaders()}
+    if kind != "text/html" or any(each.startswith("x-amz-") for each in names):
+        return
+    if not s3 and not names.isdisjoint(("etag", "last-modified")):
         return
     if not upload or PAGE.match(read_start(answer)):
         raise TransientError("a web page answered in the store's place")

@@ -157,7 +157,7 @@ def head(door: WebDavEndpoint, path: str) -> Flow[httpx.Response | None]:
         return None
     if answer.status_code in _REDIRECTS:
         answer = yield from follow(door, door.redirected(request, answer), limit=REDIRECT_LIMIT - 1)
-    if answer.status_code != 200:
+    if answer.status_code != 200 or (is_page(answer.headers) and not is_dcache_server(answer.headers)):
         raise door.error(answer, f"look at {quoted(path)}")
     return answer
 

@@ -157,7 +157,9 @@ def require_store(
 def _is_of_store(operation: str, headers: Mapping[str, str], body: bytes) -> bool:
     named = any(name.startswith("x-amz-") for name in headers)
     if operation in ("GetObject", "HeadObject", "PutObject"):  # of which the content type is the object's
-        return named or "etag" in headers or "last-modified" in headers
+        # A page for an outage, which a web server reads from a file, has tag and date as well.
+        page = is_page({}, body) if operation == "PutObject" else is_page(headers)
+        return named or (not headers.keys().isdisjoint(("etag", "last-modified")) and not page)
     # Some stores call their XML, or an answer without a body, HTML.
     named_page = is_page(headers) and body.lstrip()[:1] not in {b"", b"<"}
     return named or not (named_page or is_page({}, body))

@@ -41,6 +41,7 @@ NOT_THEIRS = {
     "a page": http(200, PAGE, HTML),
     "a page of XML": http(200, b'<?xml version="1.0"?>' + PAGE, XML),
     "a page, 206": http(206, PAGE, HTML),
+    "a page of a file": http(200, PAGE, HTML, ETag='"5f-1"', Last_Modified="Sun, 22 Nov 2026 08:59:59 GMT"),
     "no answer": b"",
     "another protocol": b"SSH-2.0-OpenSSH_9.2\r\n",
     "cut": http(200, b'{"items": [], "a"', JSON, length=5000),
@@ -120,7 +121,7 @@ def theirs(system: str, call: str) -> set[str]:
     """Return the answers that are one of this system after all: files of a web server may be pages, as listings are."""
     if system != "web":
         return set()
-    pages = {"a page", "a page, 206"}
+    pages = {"a page", "a page, 206", "a page of a file"}
     return pages if call == "list" else {*pages, "a page of XML", "cut", "not compressed"}
 
 

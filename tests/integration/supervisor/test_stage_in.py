@@ -88,7 +88,8 @@ PAGE = b"<!DOCTYPE html><html><head><title>Maintenance</title></head></html>"
 
 @pytest.mark.parametrize(("method", "code"), [("GET", 200), ("GET", 206), ("POST", 200)])
 def test_a_page_in_the_stores_place_is_neither_the_object_nor_an_upload(store, supervise, method, code):
-    store.faults[method].append(status(code, PAGE, Content_Type="text/html; charset=utf-8"))
+    told = {"Content_Type": "text/html; charset=utf-8", "Last_Modified": "Sun, 22 Nov 2026 08:59:59 GMT", "ETag": '"p"'}
+    store.faults[method].append(status(code, PAGE, **told))
     spec = job(store, COPY, input=source(store))
     run = supervise(spec)
     assert run.code == 0, run.err
@@ -115,8 +116,10 @@ def test_the_stores_own_refusal_of_an_upload_decides(store, supervise):
 
 
 def test_an_object_that_is_a_page_is_an_object(store, supervise):
-    store.headers = {"Content-Type": "text/html", "Last-Modified": "Sun, 22 Nov 2026 08:59:59 GMT"}
+    store.headers = {"Content-Type": "text/html", "x-amz-request-id": "1"}
     assert supervise(job(store, COPY, input=source(store, PAGE))).code == 0
+    store.headers = {"Content-Type": "text/html", "Last-Modified": "Sun, 22 Nov 2026 08:59:59 GMT"}
+    assert supervise(job(store, COPY, input=source(store, PAGE, uri="dcache://door/in/a.html"))).code == 0
 
 
 @pytest.mark.parametrize("body", [b"", b"<?xml version='1.0'?><PostResponse><Key>a</Key></PostResponse>"])
