@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import random
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -23,7 +24,14 @@ from airflow_provider_oscar import _airflow_db as db
 from airflow_provider_oscar import _airflow_events as db_events
 from airflow_provider_oscar import _airflow_states as asset_states
 from airflow_provider_oscar._airflow import server_connection
-from airflow_provider_oscar.core.errors import BadInputError, DefinitionError, PermanentError, TransientError, quoted
+from airflow_provider_oscar.core.errors import (
+    BadInputError,
+    DefinitionError,
+    OscarProviderError,
+    PermanentError,
+    TransientError,
+    quoted,
+)
 from airflow_provider_oscar.core.filters import DEFAULT_IGNORED, ObjectFilter
 from airflow_provider_oscar.core.notification_formats import UnknownFormatError, detect
 from airflow_provider_oscar.core.notification_pointers import check_pointers, from_pointers
@@ -134,9 +142,10 @@ class NotificationIngester:
         :param body: the delivery.
         :param until: time of the monotonic clock after which no further object is looked at.
 
-        ``registered`` are new, ``repeated`` had an event already, ``absent`` are not there (any more) or not whole,
-        ``refused`` are outside the allowed places, ``ignored`` are not about new objects or filtered out, ``unread``
-        are parts that no known form has, beside others.
+        What can be dealt with is, also if something else of the delivery cannot, so that a delivery that is repeated
+        gets on. ``registered`` are new, ``repeated`` had an event already, ``absent`` are not there (any more) or not
+        whole, ``refused`` are outside the allowed places, ``ignored`` are not about new objects or filtered out,
+        ``unread`` are parts that no known form has, beside others.
 
         :raises UnknownFormatError: if the form of the body is not known.
         :raises BadInputError: if the body cannot be read.
@@ -150,6 +159,29 @@ class NotificationIngester:
         if not notifications:
             counts["ignored"] = 1
             self._tell_subscription(body)
+        wanted = self._wanted(asset, rule, notifications, counts)
+        events = []
+        errors: list[OscarProviderError] = []
+        for event in self._looked_at(rule, wanted, until):
+            if isinstance(event, OscarProviderError):
+                errors.append(event)
+            elif event is None:
+                counts["absent"] += 1
+            elif not rule.filter.accepts(event):
+                counts["ignored"] += 1
+            else:
+                events.append(event)
+        if events:
+            new = self._register(asset, events)
+            counts["registered"], counts["repeated"] = new, len(events) - new
+        if errors:  # the sender comes again with all of them
+            raise errors[0]
+        return counts
+
+    def _wanted(
+        self, asset: str, rule: ReceiverRule, notifications: Sequence[Notification], counts: dict[str, int]
+    ) -> list[Notification]:
+        """Return those that may be about new objects of the asset, one for each object, and count the others."""
         wanted: dict[tuple[str, str], Notification] = {}
         for each in notifications:
             if not rule.allows(each):
@@ -159,18 +191,7 @@ class NotificationIngester:
                 counts["ignored"] += 1
             else:
                 wanted[each.container, each.key] = each
-        events = []
-        for event in self._looked_at(rule, list(wanted.values()), until):
-            if event is None:
-                counts["absent"] += 1
-            elif not rule.filter.accepts(event):
-                counts["ignored"] += 1
-            else:
-                events.append(event)
-        if events:
-            new = self._register(asset, events)
-            counts["registered"], counts["repeated"] = new, len(events) - new
-        return counts
+        return list(wanted.values())
 
     def _read(self, asset: str, rule: ReceiverRule, body: bytes, unread: list[str]) -> list[Notification]:
         try:
@@ -188,14 +209,15 @@ class NotificationIngester:
 
     def _looked_at(
         self, rule: ReceiverRule, notifications: Sequence[Notification], until: float | None
-    ) -> list[ObjectEvent | None]:
+    ) -> list[ObjectEvent | OscarProviderError | None]:
+        """Return what is found of each notification, or why it could not be looked at."""
         if not notifications:
             return []
         hook = self._hook(rule.conn_id)
 
-        def read(each: Notification) -> ObjectEvent | None:
+        def read(each: Notification) -> ObjectEvent | OscarProviderError | None:
             if until is not None and time.monotonic() > until:
-                raise TransientError(f"the store of connection {rule.conn_id!r} is too slow now", delay=30)
+                return TransientError(f"the store of connection {rule.conn_id!r} is too slow now", delay=30)
             event: ObjectEvent | None = None
             try:
                 for key in _keys(each):
@@ -204,14 +226,19 @@ class NotificationIngester:
             except PermanentError as error:  # a key that the store refuses
                 log.info("an object of a notification cannot be looked at: %s", error)
                 return None
+            except OscarProviderError as error:
+                return error
             if event is None or event.size is None:
                 return None
             return as_listed(event, each)
 
         if len(notifications) == 1:
             return [read(notifications[0])]
+        # In any order: of a delivery that takes longer than its sender waits, others are reached the next time.
+        order = random.sample(range(len(notifications)), len(notifications))
         with ThreadPoolExecutor(_PARALLEL, thread_name_prefix="oscar-notifications") as pool:
-            return list(pool.map(read, notifications))
+            found = dict(zip(order, pool.map(lambda number: read(notifications[number]), order), strict=True))
+        return [found[number] for number in range(len(notifications))]
 
     def _hook(self, conn_id: str) -> Any:
         now = time.monotonic()

@@ -24,7 +24,7 @@ from urllib.parse import quote, quote_plus
 import pytest
 from airflow.sdk import Connection
 
-from airflow_provider_oscar.core.errors import TransientError
+from airflow_provider_oscar.core.errors import AccessError, TransientError
 from airflow_provider_oscar.core.objects import ObjectEvent, StoreType
 from airflow_provider_oscar.hooks.dcache import DCacheHook
 from airflow_provider_oscar.ingest import notifications as ingester
@@ -46,12 +46,15 @@ class FakeStore:
     def __init__(self) -> None:
         self.keys = {KEY, "in/b.h5", "in/notes.txt"}
         self.away = False
+        self.closed: set[str] = set()
         self.asked: list[str] = []
 
     def head(self, bucket: str, key: str) -> ObjectEvent | None:
         self.asked.append(key)
         if self.away:
             raise TransientError("the store is away", delay=7)
+        if key in self.closed:
+            raise AccessError("the key may not read it")
         if key not in self.keys:
             return None
         return ObjectEvent(StoreType.S3, "store", bucket, key, 3, "etag", "version-1", NOON)
@@ -457,6 +460,38 @@ def test_while_the_store_is_away_the_sender_is_asked_to_come_again(
     store.away = True
     answer = client.post(f"/oscar/notifications/{asset}", json=minio(), headers=bearer())
     assert (answer.status_code, answer.headers["retry-after"], registered()) == (503, "7", [])
+
+
+def test_a_delivery_that_takes_longer_than_its_sender_waits_gets_on_each_time(
+    monkeypatch: pytest.MonkeyPatch, store: FakeStore, asset: str
+) -> None:
+    """Else a thousand objects of a store that takes a tenth of a second for each would never be registered."""
+    keys = [f"in/{number}.h5" for number in range(60)]
+    store.keys |= set(keys)
+    moments = iter(range(100_000))
+    monkeypatch.setattr(ingester.time, "monotonic", lambda: next(moments))
+    take = ingester.NotificationIngester().take
+    rule = ingester.ReceiverRule.from_extra(PLACE, display_name="test")
+    body = json.dumps({"bucket": "incoming", "keys": keys}).encode()
+    counts: list[int] = []
+    while len(registered()) < len(keys):
+        with pytest.raises(TransientError, match="too slow"):
+            take(asset, rule, body, until=next(moments) + 30)
+        counts.append(len(registered()))
+        assert len(counts) < 100, counts
+    assert counts[0] < len(keys)
+    assert take(asset, rule, body)["repeated"] == len(keys)
+
+
+def test_an_object_that_may_not_be_looked_at_costs_no_other_of_its_delivery(
+    client: TestClient, store: FakeStore, asset: str
+) -> None:
+    store.closed = {"in/b.h5"}
+    delivery = minio("in/b.h5")
+    delivery["Records"] += minio()["Records"]
+    answer = client.post(f"/oscar/notifications/{asset}", json=delivery, headers=bearer())
+    assert answer.status_code == 500
+    assert [each["key"] for each in registered()] == [KEY]
 
 
 @pytest.mark.parametrize("method", ["HEAD", "GET"])
