@@ -35,7 +35,7 @@ class Frame:
         if self.body:
             headers["content-length"] = str(len(self.body))
         plain = self.command in _UNESCAPED
-        lines = [f"{_escaped(name, plain)}:{_escaped(value, plain)}" for name, value in headers.items()]
+        lines = [f"{_escaped(name, name, plain)}:{_escaped(name, value, plain)}" for name, value in headers.items()]
         return "\n".join([self.command, *lines, "", ""]).encode() + self.body + b"\0"
 
 
@@ -104,10 +104,10 @@ def _read_headers(lines: list[str], *, plain: bool) -> dict[str, str]:
     return headers
 
 
-def _escaped(text: str, plain: bool) -> str:
+def _escaped(name: str, text: str, plain: bool) -> str:
     if plain:
-        if "\n" in text or "\r" in text:
-            raise PermanentError(f"{quoted(text)} cannot be sent to a broker: it has a line end")
+        if "\n" in text or "\r" in text:  # the value is not shown: it may be the password
+            raise PermanentError(f"the header {quoted(name)} cannot be sent to a broker: it has a line end")
         return text
     for raw, escape in _ESCAPES:
         text = text.replace(raw, escape)

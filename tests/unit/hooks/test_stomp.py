@@ -76,6 +76,12 @@ def test_a_header_with_a_line_end_never_becomes_another_one_when_we_connect():
         Frame("CONNECT", {"login": "a\npasscode:b"}).encode()
 
 
+def test_a_password_with_a_line_end_is_not_shown():
+    with pytest.raises(PermanentError, match="the header 'passcode' cannot be sent") as raised:
+        Frame("CONNECT", {"login": "a", "passcode": "hush\n"}).encode()
+    assert "hush" not in str(raised.value)
+
+
 def read_settings(broker: StompBroker, **fields: object) -> StompSettings:
     given = {"login": broker.login, "password": broker.password, "port": broker.port, **fields}
     extra = json.dumps(given.pop("extra", {"use_ssl": False}))
