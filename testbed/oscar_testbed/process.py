@@ -30,10 +30,13 @@ _LOG_TAIL = 2000
 _PORT_MEMORY = 4096
 _KEEPER_SECONDS = 10.0
 #: Asks Linux to signal us when our parent ends, then becomes the program. A program of its own rather
-#: than a ``preexec_fn``, which is not safe in a process with threads.
+#: than a ``preexec_fn``, which is not safe in a process with threads. What a shell starts in the background
+#: ignores SIGINT, and so would all that it starts.
 _GUARD = (
-    "import ctypes,os,sys\n"
-    "ctypes.CDLL(None).prctl(1,int(sys.argv[1]),0,0,0)\n"
+    "import ctypes,os,signal,sys\n"
+    "number=int(sys.argv[1])\n"
+    "number==signal.SIGKILL or signal.signal(number,signal.SIG_DFL)\n"
+    "ctypes.CDLL(None).prctl(1,number,0,0,0)\n"
     "if os.getppid()!=int(sys.argv[2]): sys.exit(1)\n"
     "os.execvp(sys.argv[3],sys.argv[3:])\n"
 )

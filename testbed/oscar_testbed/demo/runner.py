@@ -268,6 +268,7 @@ def _running(
         dags = (scenario.INFERENCE_DAG, scenario.SERVICE_DAG, LEARNING_DAG)
         scenario.wait_for_dags(airflow, dags, deadline=deadline)
         scenario.wait_for_service(airflow, deadline=deadline)
+        scenario.wait_for_nodes(deadline=deadline)
         progress.say("the DAGs are parsed and the OSCAR service is applied")
         yield where, airflow, written.result()
         progress.show("stopping")

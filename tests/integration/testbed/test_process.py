@@ -110,6 +110,18 @@ def test_a_program_dies_with_a_platform_that_is_killed(tmp_path: Path):
     assert _eventually(lambda: _gone(child))
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the death signal is Linux's")
+def test_a_program_hears_its_death_signal_although_a_shell_in_the_background_ignores_it(tmp_path: Path):
+    code = "import signal; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler, flush=True)"
+    script = (
+        "import signal, sys\n"
+        "from oscar_testbed.process import spawn\n"
+        f"sys.exit(spawn([sys.executable, '-c', {code!r}], stdout=None, death_signal=signal.SIGINT).wait())\n"
+    )
+    shell = ["sh", "-c", "trap '' INT; exec \"$@\"", "sh", sys.executable, "-c", script]
+    assert subprocess.run(shell, capture_output=True, text=True, check=True, timeout=60).stdout == "True\n"
+
+
 def test_waiting_reports_a_dead_program_with_its_last_words(tmp_path: Path):
     program = Program("loser", ["sh", "-c", "echo no such luck; exit 3"], log_path=tmp_path / "log")
     program.start()

@@ -5,7 +5,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+from oscar_testbed.demo import scenario
 from oscar_testbed.demo.scenario import wait_for_runs
+from oscar_testbed.errors import PlatformError
+
+from airflow_provider_oscar.core.nodes import VirtualNode
+from airflow_provider_oscar.hooks.interlink import InterLinkHook
 
 
 class Airflow:
@@ -54,3 +60,17 @@ def test_a_slow_machine_is_not_given_up_while_runs_go_on():
     airflow = Airflow({0: ["running"] * 3, 90: ["success", "running", "running"], 180: ["success"] * 3})
     states, _ = airflow.wait(3, patience=100)
     assert states == ["success"] * 3
+
+
+def test_it_begins_once_every_virtual_node_takes_work(monkeypatch):
+    cpu = VirtualNode(name="slurm-cpu")
+    down = VirtualNode(name="slurm-gpu", unready_reason="the node is not ready: kubelet is pending.")
+    answers = [[cpu, down], [cpu, down], [cpu, VirtualNode(name="slurm-gpu")]]
+    monkeypatch.setattr(InterLinkHook, "nodes", lambda self: answers.pop(0) if len(answers) > 1 else answers[0])
+    monkeypatch.setattr(scenario.time, "monotonic", lambda: 0.0)
+    monkeypatch.setattr(scenario.time, "sleep", lambda seconds: None)
+    scenario.wait_for_nodes(deadline=1.0)
+    assert len(answers) == 1
+    answers[0] = [cpu, down]
+    with pytest.raises(PlatformError, match=r"takes no work: slurm-gpu: the node is not ready: kubelet is pending"):
+        scenario.wait_for_nodes(deadline=0.0)
