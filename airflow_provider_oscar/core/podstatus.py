@@ -103,18 +103,23 @@ class PodStatus:
         )
 
 
+#: interLink's own, since 0.5: of the last ping. Its Ready says "kubelet is pending." whatever is wrong.
+_PING_CONDITION = "InterlinkConnectivity"
+
+
 def node_unready_reason(node: Mapping[str, object]) -> str:
     """Return why a node takes no work, or an empty text if it is Ready."""
     status, spec = as_mapping(node.get("status")), as_mapping(node.get("spec"))
     if spec.get("unschedulable"):
         return "the node is cordoned"
-    for entry in as_list(status.get("conditions")):
-        condition = as_mapping(entry)
-        if condition.get("type") == "Ready":
-            if condition.get("status") == "True":
-                return ""
-            why = condition.get("message") or condition.get("reason") or f"Ready is {condition.get('status')}"
-            return f"the node is not ready: {why}"
+    conditions = {str(each.get("type")): each for each in map(as_mapping, as_list(status.get("conditions")))}
+    ready, ping = conditions.get("Ready"), conditions.get(_PING_CONDITION, {})
+    if ready is not None:
+        if ready.get("status") == "True":
+            return ""
+        told = ping if ping.get("status") == "False" else {}
+        why = told.get("message") or ready.get("message") or ready.get("reason") or f"Ready is {ready.get('status')}"
+        return f"the node is not ready: {why}"
     return "the node does not say that it is ready"
 
 

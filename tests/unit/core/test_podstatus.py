@@ -26,6 +26,7 @@ NONSENSE = st.recursive(
                     "terminated",
                     "exitCode",
                     "conditions",
+                    "type",
                 ]
             ),
             inner,
@@ -84,6 +85,11 @@ def test_node_is_in_order_only_if_it_says_so():
     assert "not ready: no ping" in node_unready_reason(
         {"status": {"conditions": [{**ready, "status": "False", "message": "no ping"}]}}
     )
+    pending = {**ready, "status": "False", "reason": "KubeletPending", "message": "kubelet is pending."}
+    ping = {"type": "InterlinkConnectivity", "status": "False", "message": "Ping failed: EOF"}
+    assert node_unready_reason({"status": {"conditions": [pending, ping]}}) == "the node is not ready: Ping failed: EOF"
+    silent = {**pending, "status": "Unknown", "message": "Kubelet stopped posting node status."}
+    assert "stopped posting" in node_unready_reason({"status": {"conditions": [silent, {**ping, "status": "True"}]}})
     assert "cordoned" in node_unready_reason({"spec": {"unschedulable": True}, "status": {"conditions": [ready]}})
     assert "does not say" in node_unready_reason({})
 

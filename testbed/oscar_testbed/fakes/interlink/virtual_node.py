@@ -358,8 +358,12 @@ def _refused(pod: Mapping[str, Any], text: str) -> dict[str, Any]:
 
 
 def _conditions(*, ready: bool) -> list[dict[str, Any]]:
+    """As interLink's virtual kubelet sets them at each ping: Ready has the same reason and message at any time."""
     word = "True" if ready else "False"
+    told = ("InterlinkPingSuccessful", "Ping successful with code 200")
+    if not ready:
+        told = ("InterlinkPingFailed", 'Ping failed: Post "http://127.0.0.1:3000/pinglink": connection refused')
     return [
-        {"type": "Ready", "status": word, "reason": "KubeletReady" if ready else "InterlinkDown"},
-        {"type": "InterlinkConnectivity", "status": word},
+        {"type": "Ready", "status": word, "reason": "KubeletPending", "message": "kubelet is pending."},
+        {"type": "InterlinkConnectivity", "status": word, "reason": told[0], "message": told[1]},
     ]
