@@ -39,6 +39,8 @@ IDLE_LIMIT = 20.0
 LEFTOVER_LIMIT = 64 * 1024
 #: Bodies up to this size are sent together with the headers.
 SMALL_BODY = 64 * 1024
+#: Beginnings of headers that S3 stores add to their answers; Google's has its own.
+S3_HEADERS = ("x-amz-", "x-goog-")
 #: How a page for people begins, which no store answers to an upload.
 PAGE = re.compile(rb"(?i)(\xef\xbb\xbf)?\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)?<(!doctype )?html")
 
@@ -155,7 +157,7 @@ def refuse_page(answer: http.client.HTTPResponse, upload: bool = False, s3: bool
     """
     kind = (answer.getheader("Content-Type") or "").partition(";")[0].strip().lower()
     names = {name.lower() for name, _ in answer.getheaders()}
-    if kind != "text/html" or any(each.startswith("x-amz-") for each in names):
+    if kind != "text/html" or any(each.startswith(S3_HEADERS) for each in names):
         return
     if not s3 and not names.isdisjoint(("etag", "last-modified")):
         return

@@ -21,6 +21,8 @@ from airflow_provider_oscar.core.errors import (
 from airflow_provider_oscar.hooks.http.errors import error_class, is_page, retry_after
 from airflow_provider_oscar.hooks.http.headers import UnsendableHeaderError
 
+#: Beginnings of headers that stores add to their answers; Google's has its own.
+_OF_STORES = ("x-amz-", "x-goog-")
 _WRONG_KEY = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken", "AuthFailure"}
 _DENIED = {"AccessDenied", "AllAccessDisabled", "AccountProblem", "Forbidden", "403"}
 _NO_BUCKET = {"NoSuchBucket", "InvalidBucketName"}
@@ -155,7 +157,7 @@ def require_store(
 
 
 def _is_of_store(operation: str, headers: Mapping[str, str], body: bytes) -> bool:
-    named = any(name.startswith("x-amz-") for name in headers)
+    named = any(name.startswith(_OF_STORES) for name in headers)
     if operation in ("GetObject", "HeadObject", "PutObject"):  # of which the content type is the object's
         # A page for an outage, which a web server reads from a file, has tag and date as well.
         page = is_page({}, body) if operation == "PutObject" else is_page(headers)

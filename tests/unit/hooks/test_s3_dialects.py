@@ -242,6 +242,16 @@ def test_an_object_is_absent_if_the_listing_does_not_show_it_either(server, hook
         hook.head("b", "k")
 
 
+@pytest.mark.parametrize("of_store", ["x-amz-request-id", "x-goog-hash"])
+def test_an_object_that_is_a_page_is_told_from_a_page_by_the_stores_own_headers(server, hook, monkeypatch, of_store):
+    page = {**TAGGED, "Content-Type": "text/html"}
+    monkeypatch.setattr(server, "head", {**page, of_store: "1"}, raising=False)
+    assert hook.head("b", "a.html").size == 1
+    monkeypatch.setattr(server, "head", page)
+    with pytest.raises(TransientError, match="is not an S3 store"):
+        hook.head("b", "a.html")
+
+
 @pytest.mark.parametrize("by_boto", [False, True], ids=["our reader", "boto3"])
 def test_a_store_that_does_not_know_prefixes_is_not_used(server, hook, by_boto):
     """Else a watcher reported the whole bucket, and the parts of a large file were removed with all that is there."""
