@@ -21,7 +21,8 @@ from airflow_provider_oscar.core.objects import ObjectEvent
 from airflow_provider_oscar.core.replay import Selection
 from airflow_provider_oscar.ingest.offset import key_digest
 from airflow_provider_oscar.watch.arguments.base import WatchArguments
-from airflow_provider_oscar.watch.listing import list_objects, require_watcher, storable, watch_arguments
+from airflow_provider_oscar.watch.listing import list_objects, require_watcher, watch_arguments
+from airflow_provider_oscar.watch.policy import storable
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

@@ -40,6 +40,7 @@ from airflow_provider_oscar.core.objects import ObjectEvent, is_storable
 from airflow_provider_oscar.hooks.dcache import DCacheHook
 from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
 from airflow_provider_oscar.ingest.offset import key_digest
+from airflow_provider_oscar.watch.policy import storable
 
 log = logging.getLogger(__name__)
 
@@ -167,7 +168,7 @@ class NotificationIngester:
                 errors.append(event)
             elif event is None:
                 counts["absent"] += 1
-            elif not rule.filter.accepts(event):
+            elif not rule.filter.accepts(event) or not storable(event):
                 counts["ignored"] += 1
             else:
                 events.append(event)

@@ -17,6 +17,8 @@ from airflow_provider_oscar.jobs.status import JsonObject
 SUMMARY_LIMIT = 48_000
 #: As in ``supervisor/text.py``, below the fields of a manifest.
 DEPTH_LIMIT = 40
+#: Bits of a number that is written out; Python refuses more than 4300 digits.
+_MOST_BITS = 4096
 #: Fields that may be long, the least needed first.
 _LONG = ("metrics", "unstaged", "outputs", "objects", "inputs")
 
@@ -44,7 +46,8 @@ def summarize(manifest: Manifest) -> JsonObject:
 def storable(value: object, depth: int = 0) -> object:
     """Return a value without what JSON, PostgreSQL or Airflow refuses.
 
-    That is numbers that are not finite, NUL, lone surrogates, and what is nested deeper than readers that recurse bear.
+    That is numbers that are not finite, whole ones of more than 64 bits, NUL, lone surrogates, and what is nested
+    deeper than readers that recurse bear.
 
     :param value: read from JSON.
     :param depth: how deep it lies.
@@ -53,6 +56,8 @@ def storable(value: object, depth: int = 0) -> object:
         return "(nested too deeply)"
     if isinstance(value, float):
         return value if math.isfinite(value) else None
+    if isinstance(value, int) and not -(2**63) <= value < 2**64:  # Airflow's messages have 64 bits
+        return str(value) if value.bit_length() < _MOST_BITS else f"(a number of {value.bit_length()} bits)"
     if isinstance(value, str):
         return value.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
     if isinstance(value, Mapping):

@@ -20,7 +20,8 @@ from airflow_provider_oscar.core.objects import ObjectEvent
 from airflow_provider_oscar.core.replay import BACKFILL_ANSWER, BACKFILL_PAGE, BACKFILL_REQUEST
 from airflow_provider_oscar.core.times import read_iso
 from airflow_provider_oscar.operators.service_requests import ask_service
-from airflow_provider_oscar.watch.listing import list_objects, require_watcher, storable
+from airflow_provider_oscar.watch.listing import list_objects, require_watcher
+from airflow_provider_oscar.watch.policy import storable
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

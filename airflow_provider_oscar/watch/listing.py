@@ -11,7 +11,6 @@ from airflow_provider_oscar.core.errors import DefinitionError, PermanentError, 
 from airflow_provider_oscar.core.filters import Sentinels
 from airflow_provider_oscar.core.objects import ObjectEvent
 from airflow_provider_oscar.watch.arguments.base import WatchArguments
-from airflow_provider_oscar.watch.policy import require_storable
 from airflow_provider_oscar.watch.sources.notified import NotifiedSource
 
 
@@ -65,15 +64,6 @@ async def list_objects(
             f"{unreadable} entries of {arguments.display_name()} cannot be read, so objects may be missing; all others "
             "were taken in"
         )
-
-
-def storable(found: ObjectEvent) -> bool:
-    """Whether Airflow's database can hold what is said of an object."""
-    try:
-        require_storable(found)
-    except ValueError:
-        return False
-    return True
 
 
 def require_watcher(arguments: WatchArguments | None, asset: str) -> WatchArguments:

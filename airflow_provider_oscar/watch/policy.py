@@ -10,6 +10,11 @@ from datetime import datetime, timedelta
 from airflow_provider_oscar.core.objects import ObjectEvent
 from airflow_provider_oscar.watch.strategies import STRATEGIES, Start, WatchOptions
 
+#: Characters of a key or an entity tag; S3 has 1024 bytes for a key, file systems 4096 for a path.
+LONGEST_TEXT = 16 * 1024
+#: Bytes of an object, in 64 bits as messages have them.
+LARGEST_SIZE = 2**63 - 1
+
 
 @dataclass(frozen=True)
 class Policy:
@@ -38,7 +43,9 @@ class Policy:
 
 
 def require_storable(event: ObjectEvent) -> None:
-    """Refuse what Airflow's messages or database cannot hold: lone surrogates, and NUL in PostgreSQL.
+    """Refuse what Airflow's messages or database cannot hold: lone surrogates, NUL in PostgreSQL, and large numbers.
+
+    One such event would end the triggerer, with all triggers of the deployment, and again when it is back.
 
     :param event: an object.
     :raises ValueError: if it cannot be stored.
@@ -47,3 +54,16 @@ def require_storable(event: ObjectEvent) -> None:
         text.encode("utf-8")
         if "\0" in text:
             raise ValueError("it holds a NUL character, which Airflow's database cannot store")
+        if len(text) > LONGEST_TEXT:
+            raise ValueError(f"it is longer than {LONGEST_TEXT} characters")
+    if event.size is not None and not 0 <= event.size <= LARGEST_SIZE:
+        raise ValueError("its size is no number of bytes")
+
+
+def storable(event: ObjectEvent) -> bool:
+    """Whether Airflow's messages and database can hold what is said of an object."""
+    try:
+        require_storable(event)
+    except ValueError:
+        return False
+    return True

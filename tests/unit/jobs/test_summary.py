@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import math
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -47,6 +48,14 @@ def test_what_comes_out_fits_json_and_postgresql(value):
     text = json.dumps(storable(value), allow_nan=False, ensure_ascii=False)
     assert "\0" not in text
     text.encode("utf-8")
+    msgspec.msgpack.encode(storable(value))  # as tasks and triggers send it
+
+
+@pytest.mark.parametrize("number", [2**64, -(2**64), 10**4000])
+def test_a_number_of_more_than_64_bits_becomes_text(number):
+    """Airflow's messages cannot hold it, so that a job that succeeded would fail by its metrics."""
+    assert isinstance(storable(number), str)
+    assert storable(2**64 - 1) == 2**64 - 1
 
 
 @pytest.mark.parametrize("depth", [50, 500, 900])

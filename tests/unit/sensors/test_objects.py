@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-import json
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
@@ -101,17 +101,21 @@ async def test_a_batch_holds_all_new_objects_oldest_first(monkeypatch: pytest.Mo
     assert [found["key"] for found in event.payload["objects"]] == ["early", "late"]
 
 
-@pytest.mark.parametrize("key", ["a\udcff.h5", "a\0.h5"], ids=["not UTF-8", "NUL"])
+@pytest.mark.parametrize(
+    "poisoned",
+    [listed("a\udcff.h5"), listed("a\0.h5"), listed("a.h5", size=2**70), listed("a.h5", size=-1), listed("a" * 20_000)],
+    ids=["not UTF-8", "NUL", "large", "negative", "long"],
+)
 async def test_a_name_that_airflow_cannot_hold_is_skipped_and_told(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, key: str
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, poisoned: ObjectEvent
 ) -> None:
     """The triggerer would end at such an event, with all triggers of the deployment, and again when it is back."""
     location = {"conn_id": "store", "bucket": "bucket"}
     trigger = ObjectsTrigger(kind="s3", location=location, poll_interval=0.01, batch=True)
-    hook = FakeHook(listed(key), listed("b.h5", second=1))
+    hook = FakeHook(poisoned, listed("b.h5", second=1))
     monkeypatch.setattr(S3_CONNECTIONS, "open_hook", lambda _: hook)
     (event,) = [event async for event in trigger.run()]
-    json.dumps(event.payload, ensure_ascii=False).encode()
+    msgspec.msgpack.encode(event.payload)  # as the triggerer does
     assert [found["key"] for found in event.payload["objects"]] == ["b.h5"]
     assert caplog.text.count("is skipped") == 1
 
