@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from http import HTTPMethod
+from http import HTTPMethod, HTTPStatus
 from typing import TYPE_CHECKING, ClassVar, Unpack
 
 from airflow.sdk import BaseOperator
@@ -36,6 +36,9 @@ _ANSWER_LIMIT = 1024 * 1024
 #: What a proxy answers while there is nothing behind it.
 _NOT_YET = frozenset({502, 503, 504})
 _NO_CONTENT = 204
+#: Methods of which sending twice may do twice, and seconds within which a proxy says that there is nothing behind it.
+_ONCE = frozenset({"POST", "PATCH"})
+_AT_ONCE = 5.0
 
 
 class OscarExposedServiceOperator(BaseOperator):
@@ -61,6 +64,7 @@ class OscarExposedServiceOperator(BaseOperator):
     ui_color = "#d7ecf7"
     #: Waits between two polls, for tests.
     sleep = staticmethod(time.sleep)
+    clock = staticmethod(time.monotonic)
 
     @checks_arguments
     def __init__(
@@ -115,9 +119,10 @@ class OscarExposedServiceOperator(BaseOperator):
 
     def _called(self, hook: OscarHook) -> object:
         found = hook.run(exposed_service(hook, self.service))
-        deadline = time.monotonic() + self.wait
+        deadline = self.clock() + self.wait
         while True:
             if hook.run(is_ready(hook, found)):
+                called = self.clock()
                 answer = hook.run(
                     hook.call_exposed(
                         self.service,
@@ -131,12 +136,23 @@ class OscarExposedServiceOperator(BaseOperator):
                 )
                 if answer.status_code not in _NOT_YET:
                     return self._decoded(answer)
-            if time.monotonic() >= deadline:
+                self._refuse_repeat(answer.status_code, self.clock() - called)
+            if self.clock() >= deadline:
                 raise TransientError(
                     f"{hook.display_name}: service {self.service!r} did not answer within {self.wait:.0f} seconds; "
                     f"`airflow oscar services get {self.service}` says more. {self._said(hook)}"
                 )
             self.sleep(2.0)
+
+    def _refuse_repeat(self, status: int, seconds: float) -> None:
+        """Do not send again what the service may have begun to do: a proxy gave up on it, or it ended meanwhile."""
+        if self.method.upper() not in _ONCE or (status != HTTPStatus.GATEWAY_TIMEOUT and seconds < _AT_ONCE):
+            return
+        raise TransientError(
+            f"service {self.service!r} answered {status} to {self.method} {self.path!r} after {seconds:.0f} s, and may "
+            "have begun its work, so it is not called again by itself; let what takes longer than the proxy before it "
+            "waits be a job (OscarJobOperator)"
+        )
 
     def _said(self, hook: OscarHook) -> str:
         """What the service printed last: a program that ends is started again and again, and never called failed."""

@@ -30,6 +30,7 @@ class Oscar:
         self.stops = None
         self.calls = []
         self.actions = []
+        self.now = self.takes = 0.0
         fields = {"conn_type": "oscar", "host": "https://o.test", "login": "u", "password": "p"}
         monkeypatch.setenv("AIRFLOW_CONN_OSCAR_DEFAULT", json.dumps(fields))
         transport = httpx.MockTransport(self)
@@ -39,6 +40,7 @@ class Oscar:
         path = request.url.path
         if "/exposed" in path:
             self.calls.append(request)
+            self.now += self.takes
             return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if path.endswith("/deployment"):
             if self.old:
@@ -84,6 +86,20 @@ def test_without_authentication_no_account_is_sent(oscar):
 def test_a_proxy_that_finds_nothing_yet_is_asked_again(oscar):
     oscar.answers = [httpx.Response(503), httpx.Response(502), httpx.Response(200, text="hi")]
     assert call(answer="text") == "hi"
+
+
+@pytest.mark.parametrize(("status", "seconds"), [(504, 0.0), (502, 60.0), (503, 6.0)])
+def test_a_call_that_may_have_begun_is_not_made_again(oscar, monkeypatch, status, seconds):
+    monkeypatch.setattr(OscarExposedServiceOperator, "clock", staticmethod(lambda: oscar.now))
+    oscar.answers, oscar.takes = [httpx.Response(status), httpx.Response(200, json={"ok": True})], seconds
+    with pytest.raises(TransientError, match=f"answered {status} to POST .* may have begun its work"):
+        call()
+    assert len(oscar.calls) == 1
+
+
+def test_a_call_that_changes_nothing_is_made_again_whatever_became_of_it(oscar):
+    oscar.answers = [httpx.Response(504), httpx.Response(200, json={"ok": True})]
+    assert call(method="get") == {"ok": True}
 
 
 def test_it_is_started_before_and_stopped_after_also_when_it_fails(oscar):
