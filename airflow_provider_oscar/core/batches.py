@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
 from airflow_provider_oscar.core.errors import DefinitionError
-from airflow_provider_oscar.core.objects import ObjectEvent
+from airflow_provider_oscar.core.objects import ObjectEvent, distinct
 
 #: Objects of one job at most: each has two addresses in the job's Secret, which holds 1 MiB.
 MOST_OBJECTS = 250
@@ -44,14 +44,14 @@ class OffloadBatch:
         if self.parallel < 0:
             raise DefinitionError(f"OffloadBatch.parallel is {self.parallel}; expected 0 or more")
 
-    def split(self, objects: Iterable[ObjectEvent]) -> list[list[dict[str, object]]]:
+    def split(self, objects: Iterable[ObjectEvent | Mapping[str, object]]) -> list[list[dict[str, object]]]:
         """Return objects in batches, in their order, for ``InterLinkBatchOperator.partial(…).expand(objects=…)``.
 
-        :param objects: for example all of a run.
+        :param objects: for example all of a run, or what a sensor returned; each counts once.
         """
         batches: list[list[dict[str, object]]] = []
         size = 0
-        for event in objects:
+        for event in distinct(ObjectEvent.from_dict(each) if isinstance(each, Mapping) else each for each in objects):
             full = batches and (
                 len(batches[-1]) >= self.max_objects or (self.max_bytes is not None and size >= self.max_bytes)
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -178,6 +178,14 @@ class ObjectEvent(msgspec.Struct, frozen=True):
 
 
 _FIELDS = ObjectEvent.__struct_fields__
+
+
+def distinct(events: Iterable[ObjectEvent]) -> list[ObjectEvent]:
+    """Return events in their order, each version of an object once: it would be processed twice to one place.
+
+    :param events: in any number.
+    """
+    return list({event.id: event for event in events}.values())
 
 
 def _store_type(container: str) -> StoreType:

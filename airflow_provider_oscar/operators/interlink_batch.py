@@ -13,7 +13,7 @@ from airflow_provider_oscar._airflow import airflow_errors
 from airflow_provider_oscar.base_arguments import OperatorArguments, checks_arguments
 from airflow_provider_oscar.core.batches import MOST_OBJECTS, OffloadBatch
 from airflow_provider_oscar.core.errors import DefinitionError
-from airflow_provider_oscar.core.objects import ObjectEvent
+from airflow_provider_oscar.core.objects import ObjectEvent, distinct
 from airflow_provider_oscar.core.pod_options import PodOptions
 from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
 from airflow_provider_oscar.jobs.large_outputs import outputs_in_parts
@@ -176,7 +176,7 @@ class InterLinkBatchOperator(InterLinkPodOperator):
     def _take(self, context: Context) -> None:
         conn_id = self.output_conn_id if self.output_uri.startswith("s3://") else ""
         given = self.objects
-        self._events = tuple(run_objects(context)) if given is None else find_objects(given, conn_id=conn_id)
+        self._events = tuple(distinct(run_objects(context) if given is None else find_objects(given, conn_id=conn_id)))
         self._ti = context["ti"]
         if not 0 < len(self._events) <= MOST_OBJECTS:
             raise DefinitionError(

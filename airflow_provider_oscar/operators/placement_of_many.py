@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from airflow_provider_oscar._airflow import airflow_errors
 from airflow_provider_oscar.base_arguments import OperatorArguments, checks_arguments
-from airflow_provider_oscar.core.objects import ObjectEvent
+from airflow_provider_oscar.core.objects import ObjectEvent, distinct
 from airflow_provider_oscar.jobs.backend import JobSystem
 from airflow_provider_oscar.operators.choosing import TargetSelector, facts, make_request, observe
 from airflow_provider_oscar.operators.job_state import parse_object_event, parsed_list
@@ -98,4 +98,4 @@ class PlacementOfManyOperator(PlacementOperator):
     @staticmethod
     def _events(given: object) -> list[ObjectEvent]:
         found = (parse_object_event(each) for each in parsed_list(given))
-        return [each for each in found if each is not None]
+        return distinct(each for each in found if each is not None)

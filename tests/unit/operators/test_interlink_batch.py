@@ -62,6 +62,16 @@ def resumed(pause, seen, **arguments):
     return operator(**arguments).execute_complete(seen, event=event, **json.loads(json.dumps(pause.kwargs)))
 
 
+def test_an_object_that_is_named_twice_is_processed_once(cluster, supervisor):
+    deferred(operator(objects=[*EVENTS, EVENTS[0]]), context())
+    assert asked(supervisor) == ["0.h5", "1.h5", "2.h5"]
+
+
+def test_batches_may_be_made_of_what_a_sensor_returned_each_object_once():
+    (batch,) = OffloadBatch().split([EVENTS[1], EVENTS[0], ObjectEvent.from_dict(EVENTS[1])])
+    assert [each["key"] for each in batch] == ["1.h5", "0.h5"]
+
+
 def test_all_objects_go_into_one_pod_with_identities_of_their_own(cluster, supervisor):
     deferred(operator(), context())
     assert len(cluster.created) == 1
