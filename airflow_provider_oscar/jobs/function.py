@@ -14,11 +14,11 @@ import json
 import pickle
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from types import ModuleType
-from typing import Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 from airflow_provider_oscar.core.errors import DefinitionError, LostContactError, quoted
 from airflow_provider_oscar.core.logs import sanitize_line
@@ -115,7 +115,7 @@ class FunctionCall:
             try:
                 # Protocol 4 is what Python 3.8 reads as well.
                 pickler = pickle if self.serializer == "pickle" else cloudpickle_module()
-                raw = bytes(pickler.dumps((list(self.args), dict(self.kwargs)), protocol=4))
+                raw = bytes(pickler.dumps(self._arguments(pickler.dumps), protocol=4))
             except (pickle.PicklingError, TypeError, AttributeError) as error:
                 raise DefinitionError(
                     f"an argument of function {self.name!r} of task {self.task_id!r} cannot be pickled: {quoted(error)}"
@@ -127,6 +127,13 @@ class FunctionCall:
                 self._check_json(name, value)
             call |= {"args": list(self.args), "kwargs": dict(self.kwargs)}
         return json.dumps(call, sort_keys=True, separators=(",", ":"), default=_plain).encode("ascii")
+
+    def _arguments(self, dumps: Callable[[object], bytes]) -> object:
+        given = (list(self.args), dict(self.kwargs))
+        try:
+            return _in_order(given, dumps)
+        except RecursionError:  # something holds itself, which a pickle can say
+            return given
 
     def _check_json(self, name: str, value: object) -> None:
         try:
@@ -149,6 +156,31 @@ class FunctionCall:
         :param python: interpreter in the image.
         """
         return [python, "-c", _START, hashlib.sha256(self.document()).hexdigest()]
+
+
+class _OrderedSet:
+    """A set on its way into a pickle. Its own order is another in each process, and a retry that asks for another call
+    than the try before, by even one byte, does not get its job."""
+
+    def __init__(self, elements: set[object] | frozenset[object], dumps: Callable[[object], bytes]) -> None:
+        self._kind = type(elements)
+        self._elements = sorted((_in_order(each, dumps) for each in elements), key=dumps)
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[list[object]]]:
+        return self._kind, (self._elements,)
+
+
+def _in_order(value: Any, dumps: Callable[[object], bytes]) -> Any:
+    """Return plain containers with each set in them such that the same contents make the same pickle."""
+    if type(value) in (set, frozenset):
+        return _OrderedSet(value, dumps)
+    if type(value) is dict:
+        found: Any = {key: _in_order(each, dumps) for key, each in value.items()}
+        return value if all(found[key] is each for key, each in value.items()) else found
+    if type(value) in (list, tuple):
+        found = type(value)(_in_order(each, dumps) for each in value)
+        return value if all(one is each for one, each in zip(found, value, strict=True)) else found
+    return value
 
 
 def refuse_odd_keys(value: object) -> None:
