@@ -21,6 +21,7 @@ from airflow_provider_oscar.core.errors import DefinitionError, PermanentError, 
 from airflow_provider_oscar.core.logs import sanitize_line
 from airflow_provider_oscar.core.shapes import parse_json, sentence
 from airflow_provider_oscar.hooks.http import flows
+from airflow_provider_oscar.hooks.http.cookies import cookie_jar
 from airflow_provider_oscar.hooks.http.flows import Flow
 from airflow_provider_oscar.hooks.http.pace import paced
 
@@ -159,7 +160,7 @@ class Hub:
     def _client(self) -> httpx.Client:
         # Without credentials, and blind to redirects: where an answer leads is not ours to follow.
         headers = {"User-Agent": "airflow-provider-oscar"}
-        return paced(httpx.Client(timeout=_TIMEOUT, follow_redirects=False, headers=headers))
+        return paced(httpx.Client(timeout=_TIMEOUT, follow_redirects=False, headers=headers, cookies=cookie_jar()))
 
     def _run(self, client: httpx.Client, flow: Flow[_T], resource: str) -> _T:
         try:

@@ -18,6 +18,7 @@ from airflow_provider_oscar.core.errors import DefinitionError, PermanentError, 
 from airflow_provider_oscar.core.shapes import parse_json
 from airflow_provider_oscar.core.words import require_word
 from airflow_provider_oscar.hooks.http.closing import closes_itself
+from airflow_provider_oscar.hooks.http.cookies import cookie_jar
 from airflow_provider_oscar.hooks.http.errors import is_page
 from airflow_provider_oscar.hooks.http.flows import TRANSPORT_ERRORS, transport_error
 from airflow_provider_oscar.hooks.http.pace import paced
@@ -127,6 +128,7 @@ class RucioClient:
                 settings.verify, cert_file=settings.cert_file, key_file=settings.key_file, conn_id=settings.conn_id
             ),
             timeout=httpx.Timeout(read, connect=connect),
+            cookies=cookie_jar(),
             transport=transport,
         )
         self._http = closes_itself(paced(client))

@@ -160,6 +160,20 @@ def test_a_token_that_has_expired_is_asked_for_once_more(rucio, files):
     assert rucio.tokens == 2
 
 
+def test_a_cookie_that_cannot_be_sent_back_stops_nothing(rucio):
+    """Those of load balancers come with the token, before the first list."""
+    rucio.datasets["user.me", "run"] = [file("a")]
+
+    def balanced(request: httpx.Request) -> httpx.Response:
+        answer = rucio(request)
+        answer.headers = httpx.Headers([*answer.headers.raw, (b"Set-Cookie", "route=caf\xe9".encode("latin-1"))])
+        return answer
+
+    files = file_system(balanced)
+    for _ in range(2):
+        assert len(files.ls("user.me/run")) == 1
+
+
 def test_an_account_without_rights_is_refused_and_not_asked_for_ever(rucio):
     files = file_system(rucio, password="wrong")
     with pytest.raises(PermissionError, match="401 'CannotAuthenticate"):
