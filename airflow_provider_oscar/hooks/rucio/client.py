@@ -14,7 +14,7 @@ from urllib.parse import quote_plus
 
 import httpx
 
-from airflow_provider_oscar.core.errors import DefinitionError, PermanentError, TransientError, quoted
+from airflow_provider_oscar.core.errors import DefinitionError, PermanentError, TransientError, bare_url, quoted
 from airflow_provider_oscar.core.shapes import parse_json
 from airflow_provider_oscar.core.words import require_word
 from airflow_provider_oscar.hooks.http.closing import closes_itself
@@ -79,17 +79,20 @@ class RucioSettings:
         if "://" not in host and host:
             host = f"https://{host}{f':{connection.port}' if connection.port else ''}"
         auth_type = str(extra.get("auth_type") or ("userpass" if connection.login else "token"))
-        if not host.startswith(("https://", "http://localhost", "http://127.0.0.1")):
-            raise DefinitionError(
-                f"connection {conn_id!r}: the host is {quoted(host)}; expected https://rucio.example.org"
-            )
+        auth_host = str(extra.get("auth_host") or host).rstrip("/")
+        for url in (host, auth_host):
+            if not url.startswith(("https://", "http://localhost", "http://127.0.0.1")) or bare_url(url) != url:
+                raise DefinitionError(
+                    f"connection {conn_id!r}: the host is {quoted(bare_url(url))}; expected https://rucio.example.org, "
+                    "without login, query and fragment"
+                )
         require_word(auth_type, AUTH_TYPES, f"connection {conn_id!r}: extra 'auth_type'")
         if auth_type in ("userpass", "token") and not connection.password:
             raise DefinitionError(f"connection {conn_id!r}: the password is empty; auth_type {auth_type!r} needs one")
         return cls(
             conn_id=conn_id,
             host=host,
-            auth_host=str(extra.get("auth_host") or host).rstrip("/"),
+            auth_host=auth_host,
             auth_type=auth_type,
             account=str(extra.get("account") or ""),
             login=connection.login or "",

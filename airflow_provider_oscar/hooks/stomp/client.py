@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from airflow_provider_oscar.core.errors import DefinitionError, TransientError, quoted
+from airflow_provider_oscar.core.errors import DefinitionError, TransientError, bare_url, quoted
 from airflow_provider_oscar.hooks.http.names import addresses
 from airflow_provider_oscar.hooks.http.timeouts import read_timeout
 from airflow_provider_oscar.hooks.http.tls import read_verify, tls_context
@@ -64,10 +64,10 @@ class StompSettings:
         conn_id, extra = connection.conn_id, connection.extra_dejson
         host = str(connection.host or "").partition("://")[2] or str(connection.host or "")
         use_ssl = extra.get("use_ssl", True)
-        if not host or "/" in host or not isinstance(use_ssl, bool):
+        if not host or not {"/", "@"}.isdisjoint(host) or not isinstance(use_ssl, bool):
             raise DefinitionError(
-                f"connection {conn_id!r}: host {quoted(host)}, extra 'use_ssl' {quoted(use_ssl)}; expected the name of "
-                "the broker, and true or false"
+                f"connection {conn_id!r}: host {quoted(bare_url(host))}, extra 'use_ssl' {quoted(use_ssl)}; expected "
+                "the name of the broker, and true or false"
             )
         clear = not use_ssl and connection.password and host not in ("localhost", "127.0.0.1", "::1")
         if clear and not extra.get("allow_insecure"):

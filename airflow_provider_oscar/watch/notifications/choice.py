@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from airflow_provider_oscar.core.errors import DefinitionError, quoted
+from airflow_provider_oscar.core.errors import DefinitionError, bare_url, quoted
 from airflow_provider_oscar.core.notification_pointers import check_pointers
 from airflow_provider_oscar.core.stored import to_stored
 from airflow_provider_oscar.core.words import require_word
@@ -52,9 +52,11 @@ class Notifications(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     def __post_init__(self) -> None:
         require_word(self.kind, NotificationKind, "kind of notifications")
         url = urlsplit(self.queue_url)
-        if (self.kind == NotificationKind.SQS) is not bool(url.scheme in ("http", "https") and url.netloc):
+        bare = bare_url(self.queue_url) == self.queue_url
+        if (self.kind == NotificationKind.SQS) is not bool(url.scheme in ("http", "https") and url.netloc and bare):
             raise DefinitionError(
-                f"notifications of kind {self.kind!r} have queue_url {quoted(self.queue_url)}; expected the URL of the "
+                f"notifications of kind {self.kind!r} have queue_url {quoted(bare_url(self.queue_url))}"
+                f"{'' if bare else ' with a login, query or fragment, which is not shown'}; expected the URL of the "
                 "queue for 'sqs', and none for the others"
             )
         topical = self.kind in (NotificationKind.KAFKA, NotificationKind.RUCIO)

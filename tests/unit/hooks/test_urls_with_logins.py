@@ -14,9 +14,12 @@ from airflow_provider_oscar.core.errors import DefinitionError, OscarProviderErr
 from airflow_provider_oscar.core.objects import split_uri
 from airflow_provider_oscar.hooks.dcache import DCacheHook
 from airflow_provider_oscar.hooks.oscar.hook import OscarHook
+from airflow_provider_oscar.hooks.rucio.client import RucioSettings
 from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
 from airflow_provider_oscar.hooks.slurm import SlurmHook
+from airflow_provider_oscar.hooks.stomp.client import StompSettings
 from airflow_provider_oscar.ingest import NewObjects
+from airflow_provider_oscar.watch.notifications.choice import Notifications
 
 SECRET = "hush-hush-secret"
 URLS = [
@@ -80,3 +83,21 @@ def test_whatever_stands_before_an_at_sign_is_not_shown(text):
 )
 def test_a_librarys_words_lose_what_their_urls_hold(text: str, shown: str):
     assert bare_urls(text) == shown
+
+
+PLACES = {
+    "queue": lambda url: Notifications(kind="sqs", queue_url=url),
+    "broker": lambda url: StompSettings.from_connection(Connection(conn_id="c", conn_type="generic", host=url)),
+    "rucio": lambda url: RucioSettings.from_connection(Connection(conn_id="c", conn_type="generic", host=url)),
+    "rucio's tokens": lambda url: RucioSettings.from_connection(
+        Connection(conn_id="c", conn_type="generic", host="https://h", extra=json.dumps({"auth_host": url}))
+    ),
+}
+
+
+@pytest.mark.parametrize("url", [f"https://u:{SECRET}@h", f"https://{SECRET}@h"])
+@pytest.mark.parametrize("make", PLACES.values(), ids=PLACES)
+def test_a_place_with_a_login_in_its_url_is_refused_without_showing_it(make, url):
+    with pytest.raises(DefinitionError) as error:
+        make(url)
+    assert SECRET not in str(error.value)
