@@ -68,6 +68,8 @@ def check_environment(given: object, display_name: str) -> None:
             )
         if value is None:
             raise DefinitionError(f"{display_name} has {name}=None; give it a text, '' for none, or leave it out")
+        if isinstance(value, set | frozenset):
+            raise DefinitionError(f"{display_name} has {name}={value!r}, whose order is chance; give it a text")
 
 
 def check_command(given: object, display_name: str) -> None:
@@ -78,7 +80,7 @@ def check_command(given: object, display_name: str) -> None:
     :raises DefinitionError: naming the word and what was expected.
     """
     for position, word in enumerate(given if isinstance(given, list | tuple) else ()):
-        if word is None or isinstance(word, list | tuple | Mapping):
+        if word is None or isinstance(word, list | tuple | set | frozenset | Mapping):
             raise DefinitionError(f"{display_name} has {word!r} as word {position + 1}; expected a text")
 
 

@@ -143,8 +143,13 @@ def request_digest(request: Mapping[str, object]) -> str:
 
     :param request: JSON-able; what JSON cannot hold counts by its text.
     """
-    text = json.dumps(request, sort_keys=True, separators=(",", ":"), default=str)
+    text = json.dumps(request, sort_keys=True, separators=(",", ":"), default=_digestible)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGEST_LENGTH]
+
+
+def _digestible(value: object) -> object:
+    """Return what JSON takes; the elements of a set in an order, since its own is another in each process."""
+    return sorted(map(str, value)) if isinstance(value, set | frozenset) else str(value)
 
 
 def _derive(master: bytes, job: RunningJob) -> bytes:

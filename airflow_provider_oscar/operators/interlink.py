@@ -211,9 +211,11 @@ class InterLinkPodOperator(PodJobOperator):
         return self.backend.hook
 
     def request(self) -> dict[str, object]:
-        """Return what is asked for, image and target included."""
+        """Return what is asked for, image and place included; not what helps to choose the place."""
         added = {"script": self.script} if self.script else {}
-        return {**super().request(), "image": self.image, "target": asdict(self.target), **added}
+        whole = asdict(self.target)
+        target = {name: whole[name] for name in ("name", "kind", "node", "slurm", "resources")}
+        return {**super().request(), "image": self.image, "target": target, **added}
 
     def prepare(self, job: RunningJob, context: Context) -> PodWork:
         """Return the pod and its secret."""

@@ -209,6 +209,14 @@ def test_slurm_options_and_resources_are_rendered_for_each_try(cluster):
     assert "--dependency=afterok:17" in pod["metadata"]["annotations"]["slurm-job.vk.io/flags"]
 
 
+@pytest.mark.parametrize(
+    "hints", [{"capabilities": {"gpu", "large"}}, {"cost_per_hour": 2.5, "prior_run": 7.0}, {"max_active": 3}]
+)
+def test_what_helps_to_choose_a_target_is_no_part_of_the_request(hints):
+    assert operator(target=replace(TARGET, **hints)).request() == operator().request()
+    assert operator(target=replace(TARGET, node="other")).request() != operator().request()
+
+
 DAY = 86_400.0
 SCRIPT = "#!/bin/sh\n#SBATCH -t 1-12\nsrun x\n"
 

@@ -102,6 +102,8 @@ def test_what_xcom_does_not_carry_is_refused_in_the_dag_file(name):
         ("command", ["python3", None], "command of task 'infer' has None as word 2"),
         ("command", None, "exactly one of command, payload and event_format"),
         ("environment", {"A": None}, "environment of task 'infer' has A=None"),
+        ("environment", {"A": {"x"}}, "environment of task 'infer' has A={'x'}, whose order is chance"),
+        ("command", ["x", {"y"}], "command of task 'infer' has {'y'} as word 2"),
         ("environment", ["A=1"], r"environment of task 'infer' is \['A=1'\]; expected Mapping or None"),
         ("service", None, "service of task 'infer' is None; expected str"),
         ("service", "None", "service of task 'infer' is 'None', so what its template names has no value"),
