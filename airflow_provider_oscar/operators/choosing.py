@@ -48,6 +48,8 @@ def required(value: object) -> list[object]:
     """
     if value is None or isinstance(value, str):
         return [value] if value else []
+    if isinstance(value, set | frozenset):
+        return sorted(value, key=str)  # its own order is another in each process that reads the DAG file
     return list(value) if isinstance(value, Iterable) else [value]
 
 

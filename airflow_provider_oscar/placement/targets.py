@@ -27,6 +27,19 @@ AUTOMATIC = ("", "auto", "none")
 _NEEDS_NODE_FOR_SLURM = frozenset({"oscar", "interlink", "kubernetes"})
 
 
+class _Words(frozenset[str]):
+    """A set of words that is shown in their order.
+
+    Airflow stores the text of a template field with the DAG, and makes a new version of the DAG when it differs; the
+    order of a set is another in each process that reads the file.
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"{{{', '.join(map(repr, sorted(self)))}}}" if self else "frozenset()"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlacementTarget:
     """One place that can do the work.
@@ -102,7 +115,7 @@ class PlacementTarget:
             raise DefinitionError(
                 f"placement target {self.name!r} has capabilities={repr(capabilities)[:100]}; expected a set of words"
             )
-        object.__setattr__(self, "capabilities", frozenset(self.capabilities))
+        object.__setattr__(self, "capabilities", _Words(self.capabilities))
         resources = check_resources(self.resources, f"placement target {self.name!r}", plain=self.kind == "interlink")
         object.__setattr__(self, "resources", resources)
         object.__setattr__(self, "environment", dict(self.environment))

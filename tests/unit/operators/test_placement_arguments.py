@@ -3,10 +3,15 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+from dataclasses import replace
+
 import pytest
 from airflow.sdk import DAG, Asset, task
 
 from airflow_provider_oscar.core.errors import DefinitionError
+from airflow_provider_oscar.operators.choosing import required
 from airflow_provider_oscar.operators.placed import placed
 from airflow_provider_oscar.operators.placed_job import PlacedJobOperator
 from airflow_provider_oscar.operators.placement import PlacementBranchOperator
@@ -208,3 +213,13 @@ def test_a_capability_that_is_required_is_a_word():
 def test_rules_are_a_list_of_rules(rules):
     with pytest.raises(DefinitionError, match="rules of RuleBased"):
         RuleBased(rules=rules)
+
+
+def test_what_airflow_stores_of_a_target_is_the_same_in_each_process():
+    words = {"large", "gpu", "mpi"}
+    made = replace(HPC, capabilities=words)
+    assert made.capabilities == words
+    assert "capabilities={'gpu', 'large', 'mpi'}" in repr(made)
+    assert "capabilities=frozenset()" in repr(replace(HPC, capabilities=()))
+    assert copy.deepcopy(made) == made == pickle.loads(pickle.dumps(made))
+    assert required(words) == ["gpu", "large", "mpi"]
