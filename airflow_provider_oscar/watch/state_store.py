@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import itertools
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar, TypeVarTuple
 
 from airflow_provider_oscar._airflow import AssetStateStoreAccessor
 from airflow_provider_oscar.core.errors import DefinitionError, TransientError
@@ -38,13 +37,16 @@ from airflow_provider_oscar.watch.threads import own_thread
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
 _MOST_CHUNKS = 2000
 #: How often a watcher marks its state as used, and after which time without that another one removes it.
 TOUCH_INTERVAL = timedelta(minutes=30)
 UNUSED_AFTER = timedelta(hours=2)
 #: Seconds a watcher without memory waits for the hand-over service, which looks each half second.
 _ANSWER_PATIENCE = 30.0
-#: Thread for packing a large state, so that it waits for nothing else.
+#: Thread for packing and unpacking a large state, so that it waits for nothing else.
 _PACKING = "watch-state"
 
 
@@ -133,7 +135,7 @@ class WatchStateStore:
         header, chunks = await self._read(self.key)
         if header is not None:
             self._header, self._chunks, self._unwritten = header, chunks, set()
-            self._saved = header.state(Fingerprints(itertools.chain.from_iterable(chunks)))
+            self._saved = await _in_thread(_restored, header, chunks)
             self._arranged = self._saved.seen
             return self._saved
         others = await self._index()
@@ -142,7 +144,7 @@ class WatchStateStore:
             header, chunks = await self._read(key)
             if header is not None:
                 self.predecessor = other.choice
-                return header.state(Fingerprints(itertools.chain.from_iterable(chunks)))
+                return await _in_thread(_restored, header, chunks)
         return await self._inherited() if self._asks else None
 
     async def _inherited(self) -> WatchState | None:
@@ -164,9 +166,8 @@ class WatchStateStore:
         if state is self._saved or state == self._saved:
             await self._touch()
             return
-        loop = asyncio.get_running_loop()
         before, held = self._chunks, self._arranged
-        chunks, changed = await loop.run_in_executor(own_thread(_PACKING), arrange, before, state.seen, held)
+        chunks, changed = await _in_thread(arrange, before, state.seen, held)
         header = state.header()
         is_new = self._header is None
         # Nothing counts as written until all of it is. A new header comes last: it says that the state can be used.
@@ -178,7 +179,7 @@ class WatchStateStore:
         written = sorted(number for number in self._unwritten if number < len(chunks))
         for number in (*written, *sorted(self._unwritten.difference(written), reverse=True)):
             if number < len(chunks):
-                packed = await loop.run_in_executor(own_thread(_PACKING), pack, chunks[number])
+                packed = await _in_thread(pack, chunks[number])
                 await self._store.aset(f"{self.key}:{number}", packed)
             else:
                 await self._store.adelete(f"{self.key}:{number}")
@@ -231,7 +232,7 @@ class WatchStateStore:
             chunk = await self._store.aget(f"{key}:{len(chunks)}")
             if chunk is None:
                 break
-            chunks.append(unpack_chunk(chunk))
+            chunks.append(await _in_thread(unpack_chunk, chunk))
         return header, chunks
 
     async def _remove(self, key: str) -> None:
@@ -242,6 +243,18 @@ class WatchStateStore:
             await self._store.adelete(f"{key}:{chunk}")
         await self._store.adelete(key)
         await self._store.adelete(status_key(key))
+
+
+async def _in_thread(function: Callable[[*Ts], T], *values: *Ts) -> T:
+    """Compute in a thread what takes long for a large state."""
+    return await asyncio.get_running_loop().run_in_executor(own_thread(_PACKING), function, *values)
+
+
+def _restored(header: StateHeader, chunks: Sequence[frozenset[int]]) -> WatchState:
+    seen = Fingerprints()
+    for chunk in chunks:  # at once they would keep all threads
+        seen = seen.union(chunk)
+    return header.state(seen)
 
 
 async def ask(

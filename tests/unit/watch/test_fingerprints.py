@@ -5,17 +5,23 @@ from __future__ import annotations
 
 import statistics
 import tracemalloc
+from collections.abc import Callable
+from concurrent.futures import Future
 from datetime import timedelta
+from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_provider_oscar.watch import state_store
 from airflow_provider_oscar.watch.policy import Policy
 from airflow_provider_oscar.watch.source import Page
+from airflow_provider_oscar.watch.state_shapes import CHUNK_ENTRIES
 from airflow_provider_oscar.watch.state_store import StateIdentity, WatchStateStore
-from airflow_provider_oscar.watch.strategies import Fingerprints, Start, WatchOptions
+from airflow_provider_oscar.watch.strategies import Fingerprints, SnapshotState, Start, WatchOptions
 from airflow_provider_oscar.watch.watcher import Watcher
-from tests.unit.watch.conftest import NOON, FakeStore, listed
+from tests.unit.watch.conftest import NOON, FakeStore, InPlace, listed
 
 MEMBERS = st.frozensets(st.integers(0, 12))
 
@@ -71,3 +77,23 @@ async def test_a_page_of_a_long_first_listing_costs_no_more_late_than_early() ->
     assert store.remembered() == pages * size
     early, late = statistics.median(allocated[5:35]), statistics.median(allocated[-31:-1])
     assert late < 1.5 * early
+
+
+async def test_a_large_memory_is_read_and_written_beside_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A million versions kept all triggers for a second when a triggerer started."""
+    begun: list[str] = []
+
+    class Noting(InPlace):
+        def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+            begun.append(fn.__name__)
+            return super().submit(fn, *args, **kwargs)
+
+    monkeypatch.setattr(state_store, "own_thread", lambda name: Noting())
+    identity = StateIdentity(location=("s3", "c", "b", ""), choice="all")
+    kept = FakeStore().accessor(name="inbox")
+    state = SnapshotState(seen=Fingerprints(range(3 * CHUNK_ENTRIES)))
+    await WatchStateStore("inbox", identity, store=kept).save(state)
+    assert begun == ["arrange", "pack", "pack", "pack"]
+    begun.clear()
+    assert await WatchStateStore("inbox", identity, store=kept).load() == state
+    assert begun == ["unpack_chunk"] * 3 + ["_restored"]
