@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from types import FunctionType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Required, TypeAlias, TypedDict, TypeVar, get_type_hints
 
-from airflow_provider_oscar.core.checks import check_has_value, check_value, is_own, is_template, takes_list
+from airflow_provider_oscar.core.checks import check_has_value, check_value, is_own, is_template, takes_list, takes_text
 
 P = ParamSpec("P")
 S = TypeVar("S")
@@ -140,6 +140,8 @@ def checks_arguments(constructor: Callable[Concatenate[S, P], None]) -> Callable
 def check_rendered(task: Any) -> None:
     """Refuse what templates and results of other tasks became, where the constructor would have refused it as a value.
 
+    A whole number where a text is wanted becomes one.
+
     :param task: an operator with a constructor that :func:`checks_arguments`, once Airflow has rendered it.
     :raises DefinitionError: naming task, argument, value and what was expected.
     """
@@ -149,6 +151,9 @@ def check_rendered(task: Any) -> None:
         hints |= {} if constructor is None else _hints(constructor)
     for name in sorted(hints.keys() & {*task.template_fields}):
         value, display_name = getattr(task, name), f"{name} of task {task.task_id!r}"
+        if type(value) is int and takes_text(hints[name]):  # as a DAG that renders to native objects makes of ds_nodash
+            value = str(value)
+            setattr(task, name, value)
         check_value(value, hints[name], display_name)
         if hints[name] is not object:  # of an object, it means none
             check_has_value(value, display_name)

@@ -109,6 +109,12 @@ def takes_list(hint: object) -> bool:
     return Sequence in kinds and str not in kinds
 
 
+def takes_text(hint: object) -> bool:
+    """Whether a text is of the type, and a number is not."""
+    kinds = _alternatives(hint)
+    return str in kinds and not {int, float} & {*kinds}
+
+
 def is_own(hint: object) -> bool:
     """Whether only values of classes of this package are of the type, or None."""
     house = f"{__package__.partition('.')[0]}."

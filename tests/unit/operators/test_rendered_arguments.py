@@ -21,6 +21,7 @@ from airflow_provider_oscar import (
     PlacementTarget,
     S3NewObjectSensor,
 )
+from airflow_provider_oscar.base_arguments import check_rendered
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.operators.choosing import make_request
 from tests.support.fakes import EVENT, OUTPUT, context
@@ -107,7 +108,7 @@ def test_what_xcom_does_not_carry_is_refused_in_the_dag_file(name):
         ("environment", ["A=1"], r"environment of task 'infer' is \['A=1'\]; expected Mapping or None"),
         ("service", None, "service of task 'infer' is None; expected str"),
         ("service", "None", "service of task 'infer' is 'None', so what its template names has no value"),
-        ("output_uri", 5, "output_uri of task 'infer' is 5; expected str"),
+        ("output_uri", ["s3://b"], r"output_uri of task 'infer' is \['s3://b'\]; expected str"),
     ],
 )
 def test_what_arguments_turn_out_to_be_is_refused_before_a_job_is_submitted(oscar, supervisor, name, value, message):
@@ -124,6 +125,14 @@ def test_a_payload_that_turns_out_to_be_none_is_not_taken_for_a_command(oscar):
     with pytest.raises(AirflowFailException, match="exactly one of command, payload and event_format"):
         ready.execute(context())
     assert not oscar.jobs
+
+
+def test_a_number_that_native_rendering_makes_of_a_text_is_a_text_again():
+    ready = S3NewObjectSensor(task_id="t", bucket="b", prefix="{{ ds_nodash }}", suffix="{{ params.part }}")
+    ready.prefix, ready.suffix = 20261130, True
+    with pytest.raises(DefinitionError, match="suffix of task 't' is True; expected str"):
+        check_rendered(ready)
+    assert ready.prefix == "20261130"
 
 
 def test_an_environment_that_turns_out_to_be_none_is_an_empty_one(oscar, supervisor):
