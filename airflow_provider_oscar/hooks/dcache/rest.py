@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -22,6 +23,7 @@ from airflow_provider_oscar.hooks.dcache.settings import DCacheSettings
 from airflow_provider_oscar.hooks.http.flows import Flow
 
 _CHECKSUMS = {"ADLER32": "adler32", "MD5_TYPE": "md5", "SHA1": "sha1", "SHA256": "sha256", "SHA512": "sha512"}
+_HEX = re.compile("[0-9A-Fa-f]+")
 _FLAGS = {"locality": "true", "checksum": "true"}
 
 
@@ -233,7 +235,7 @@ def entry_from_json(body: dict[str, object], path: str) -> NamespaceEntry:
         checksums=tuple(
             (_CHECKSUMS.get(str(item.get("type")), str(item.get("type")).lower()), str(item.get("value")).lower())
             for item in (checksums if isinstance(checksums, list) else [])
-            if isinstance(item, dict)
+            if isinstance(item, dict) and _HEX.fullmatch(str(item.get("value")))
         ),
     )
 

@@ -107,7 +107,8 @@ def delete_objects(hook: OscarS3Hook, bucket: str, keys: Sequence[str]) -> int:
                 Bucket=bucket, Delete={"Objects": [{"Key": each} for each in batch], "Quiet": True}
             )
             for refused in answer.get("Errors", [])[:1]:
-                raise ClientError({"Error": {"Code": refused["Code"], "Message": refused["Message"]}}, "DeleteObjects")
+                code, message = str(refused.get("Code", "")), str(refused.get("Message", ""))
+                raise ClientError({"Error": {"Code": code, "Message": message}}, "DeleteObjects")
     return len(keys)
 
 

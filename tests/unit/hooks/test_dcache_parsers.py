@@ -348,7 +348,10 @@ def test_both_alphabets_of_subscription_ids_compare_equal(url):
 def test_a_file_of_the_rest_frontend_is_read():
     body = {
         "fileType": "REGULAR", "pnfsId": "0000A", "size": 5, "mtime": 1795341276000, "fileLocality": "ONLINE",
-        "checksums": [{"type": "ADLER32", "value": "5AE07809"}, {"type": "NEW", "value": "1"}],
+        "checksums": [
+            {"type": "ADLER32", "value": "5AE07809"}, {"type": "NEW", "value": "1"},
+            {"type": "MD5_TYPE", "value": None}, {"type": "SHA256", "value": "not yet"},  # else no job could be made
+        ],
     }  # fmt: skip
     entry = entry_from_json(body, "/in/a")
     assert entry.complete
