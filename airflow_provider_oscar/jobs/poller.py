@@ -47,7 +47,7 @@ class PollTiming:
     max_pause: float = 120.0
     tolerance: timedelta = timedelta(minutes=10)
     absence_grace: float = 60.0
-    submission_grace: float = 360.0
+    submission_grace: float = 600.0
     log_interval: float = 5.0
     log_spacing: float = 2.0
     proof_interval: float = 15.0

@@ -102,7 +102,7 @@ SAID = [
     ('FATAL:   "sh": executable file not found in $PATH', Cause.BAD_IMAGE, "no such program"),
     ("FATAL:   stat /bin/sh: no such file or directory", Cause.BAD_IMAGE, "no such program"),
     ("FATAL:   while extracting: write /tmp/rootfs/x: no space left on device", Cause.SITE, "pulled"),
-    (NEVER_SUBMITTED.format(minutes=6), Cause.SITE, "update interLink"),
+    (NEVER_SUBMITTED.format(minutes=10), Cause.SITE, "update interLink"),
     ('CreateContainerConfigError: secret "x" not found', Cause.BAD_REQUEST, "correct its Secrets"),
 ]
 

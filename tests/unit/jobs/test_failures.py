@@ -58,7 +58,7 @@ def manifest(code: int, error: Failure | None = None) -> Manifest:
         pytest.param(None, "ImagePullBackOff: manifest unknown", DefinitionError, id="no such image"),
         pytest.param(None, "ErrImagePull: toomanyrequests", TransientError, id="registry is busy"),
         pytest.param(None, 'CreateContainerConfigError: secret "x" not found', DefinitionError, id="no secret"),
-        pytest.param(None, NEVER_SUBMITTED.format(minutes=6), TransientError, id="refused without a word"),
+        pytest.param(None, NEVER_SUBMITTED.format(minutes=10), TransientError, id="refused without a word"),
         pytest.param(None, "ProviderFailed: Invalid license specification", DefinitionError, id="bad licence"),
         pytest.param(None, "Invalid license specification", TransientError, id="words of a command"),
         pytest.param(None, "could not open image /x.sif", DefinitionError, id="no image"),

@@ -233,14 +233,14 @@ async def test_a_pod_that_its_virtual_node_keeps_without_a_job_was_refused():
     event, took, _ = await waited(Place(PENDING, node="vk", without_job=True), answers(False))
     assert (event["status"], event["phase"], event["node"]) == ("ended", "failed", "vk")
     assert never_ran(event["reason"], "")
-    assert 360.0 < took < 400.0, "it waits five minutes for Secrets"
+    assert 600.0 < took < 640.0, "a burst of pods may take minutes to be submitted"
 
 
 @pytest.mark.parametrize(
     ("reason", "least", "most"),
     [
-        ("ImagePullBackOff: Back-off pulling image", 360.0, 400.0),
-        ('CreateContainerConfigError: secret "x" not found', 360.0, 400.0),
+        ("ImagePullBackOff: Back-off pulling image", 600.0, 640.0),
+        ('CreateContainerConfigError: secret "x" not found', 600.0, 640.0),
         ("InvalidImageName: no:no", 0.0, 5.0),
     ],
 )
