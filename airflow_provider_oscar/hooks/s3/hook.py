@@ -292,10 +292,8 @@ class OscarS3Hook(NamedByConnection):
             try:
                 self.client.upload_file(str(path), bucket, key)
             except S3UploadFailedError as error:
-                # boto3 wraps what happened, of which it keeps the text alone.
-                raise TransientError(
-                    f"{self.display_name}: {quoted(key)} cannot be written in bucket {bucket!r} ({error})"
-                ) from error
+                # boto3 wraps what the store said, of which it keeps the text alone.
+                raise (error.__context__ or error) from None
 
     def delete(self, bucket: str, key: str) -> None:
         """Delete an object; it is not an error if there is none."""

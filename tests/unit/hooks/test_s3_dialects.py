@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from airflow_provider_oscar.core.errors import OscarProviderError, PermanentError, TransientError
+from airflow_provider_oscar.core.errors import AccessError, OscarProviderError, PermanentError, TransientError
 from airflow_provider_oscar.core.notifications import Notification, NotificationFormat
 from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
 from airflow_provider_oscar.hooks.s3.multipart import delete_below
@@ -48,6 +48,14 @@ def server():
             body = told if isinstance(told, bytes) else told.encode()
             self.send_response(200)
             self.send_header("Content-Type", "application/xml")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def do_PUT(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            body = b"<Error><Code>AccessDenied</Code><Message>no</Message></Error>"
+            self.send_response(403)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
@@ -277,3 +285,10 @@ def test_what_decoding_makes_of_a_prefix_is_listed_below_the_prefix_alone(server
     server.pages = pages
     found = [each.key for page in hook.list_fan_out("b", "in+1/") for each in page.events]
     assert (asked, found) == (["in+1/", "in+1/sub/"], ["in+1/sub/a"])
+
+
+def test_a_file_that_may_not_be_written_is_no_matter_for_a_retry(hook, tmp_path):
+    """boto3 wraps what the store said of an upload."""
+    (tmp_path / "f").write_bytes(b"content")
+    with pytest.raises(AccessError, match=r"cannot write 'k' in bucket 'b': .*403 AccessDenied: 'no'.*s3:PutObject"):
+        hook.put_file("b", "k", tmp_path / "f")
