@@ -12,6 +12,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -173,7 +174,7 @@ def happenings(talk: Talk) -> Transcript:
             received = first + [each for each in stream.until(_closed(mark)) if mark not in str(each["data"])]
             _do(talk, "DELETE", talk.at(f"/in/{mark}"))
             stream.until(_gone(mark))
-            found[name] = [shown(talk, each) for each in received]
+            found[name] = _without_late_attributes([shown(talk, each) for each in received])
         _do(talk, "DELETE", talk.at("/in/"))
         end = stream.until(lambda event: "IN_IGNORED" in str(event["data"]))
         listed = ("IN_OPEN", "IN_CLOSE_NOWRITE")  # how often it is listed before it goes is chance
@@ -183,6 +184,17 @@ def happenings(talk: Talk) -> Transcript:
     found["end of the channel"] = [shown(talk, each) for each in stream.rest(5)]
     _do(talk, "DELETE", talk.at("/"))
     return found
+
+
+def _without_late_attributes(events: list[Any]) -> list[Any]:
+    """Leave out that attributes of a file were written with which nothing else is done: a busy pool does so later."""
+    bodies = [each["data"] if isinstance(each["data"], dict) else {} for each in events]
+    used = {body.get("name") for body in bodies if body.get("mask") != ["IN_ATTRIB"]}
+    return [
+        each
+        for each, body in zip(events, bodies, strict=True)
+        if body.get("mask") != ["IN_ATTRIB"] or body.get("name") in used
+    ]
 
 
 def _closed(mark: str) -> Callable[[Mapping[str, object]], bool]:

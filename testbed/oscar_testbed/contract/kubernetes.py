@@ -260,10 +260,18 @@ def _watching(cluster: Cluster) -> None:
     cluster.ask("GET", f"{_PODS}?watch=true&resourceVersion=nonsense&timeoutSeconds=2", note="nonsense")
 
 
+#: Watches that are begun, at most, until one is not told to come again.
+_WATCHES = 5
+
+
 def _events(client: httpx.Client, query: Mapping[str, str]) -> list[str]:
     """Types of events but of changes; a scheduler makes some, when it likes."""
-    with client.stream("GET", _PODS, params=dict(query)) as answer:
-        found = [json.loads(line) for line in answer.iter_lines() if line]
+    for _ in range(_WATCHES):
+        with client.stream("GET", _PODS, params=dict(query)) as answer:
+            found = [json.loads(line) for line in answer.iter_lines() if line]
+        # On a busy machine its cache may not have caught up with etcd within the time of the watch.
+        if not any(each["type"] == "ERROR" and each["object"].get("code") in (429, 504) for each in found):
+            break
     return [each["type"] for each in found if each["type"] != "MODIFIED"]
 
 

@@ -275,6 +275,14 @@ EXPLAINED: dict[str, tuple[tuple[str, str], ...]] = {
         ),
         (r"OSCAR 4\.0.*: quotas: .*", "There are quotas of CPU, memory and volumes, and none of buckets."),
         (r"OSCAR 4\.0.*: metrics: 15 .*", "Metrics of a service that it does not know are not found."),
+        (
+            r"Kubernetes 1\.34.*: pod of a job: .*\.labels\.batch\.kubernetes\.io/.*",
+            "Since 1.27 labels have the prefix too.",
+        ),
+        (
+            r"Kubernetes 1\.34.*: refused definitions: .*\(variable with a bad name\)\..*",
+            "Since 1.32 a name may have any printable character but `=`..",
+        ),
         (r"OSCAR 4\.0.*: submitting: .*", "It makes up the names of jobs; the provider asks which release it is."),
     ),
 }
