@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from unittest.mock import patch
 
 from airflow_provider_oscar.core.events import parse_object, result_key
 from airflow_provider_oscar.core.objects import ObjectEvent
@@ -109,7 +110,9 @@ class World:
         from airflow_provider_oscar import _airflow_db as db
 
         scheduler = SchedulerJobRunner(job=Job())
-        with db.transaction() as session, prohibit_commit(session):
+        # It takes a few DAGs at a time, and those of other tests are in the database as well.
+        every = patch.object(DagModel, "NUM_DAGS_PER_DAGRUN_QUERY", 10**6)
+        with every, db.transaction() as session, prohibit_commit(session):
             found, triggered = DagModel.dags_needing_dagruns(session)
             scheduler._create_dag_runs_asset_triggered(
                 dag_models=[dag for dag in found if dag.dag_id in triggered], session=session
