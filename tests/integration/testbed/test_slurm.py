@@ -181,11 +181,18 @@ def test_a_controller_that_is_killed_finds_its_jobs_and_a_drained_node_is_named(
     try:
         directory = cluster.directory
         script = directory / "job.sh"
-        script.write_text(f"#!/bin/bash\n#SBATCH --output={directory}/out\nsleep 4; exit 3\n")
+        script.write_text(
+            f"#!/bin/bash\n#SBATCH --output={directory}/out\nuntil [ -e {directory}/end ]; do sleep 0.1; done; exit 3\n"
+        )
         job_id = cluster.submit(script)
-        _until(cluster, job_id, lambda job: job.state == "R")
+        # Their ends come while the controller saves its jobs, after it has, or while it is away.
+        script.write_text(f"#!/bin/bash\n#SBATCH --output={directory}/out\nsleep 4.$((SLURM_JOB_ID * 2)); exit 3\n")
+        short = [cluster.submit(script) for _ in range(3)]
+        for one in (job_id, *short):
+            _until(cluster, one, lambda job: job.state != "PD")
         cluster.kill_controller(0.5)
-        assert _finish(cluster, job_id).exit_code == 3
+        (directory / "end").touch()
+        assert {_finish(cluster, one, timeout=90).exit_code for one in (job_id, *short)} == {3}
         assert cluster.drained() == []
         cluster.control("update", "NodeName=cn2", "State=DRAIN", "Reason=Duplicate jobid")
         wait_until(lambda: cluster.drained() == ["cn2"], what="the node is drained", timeout=30)

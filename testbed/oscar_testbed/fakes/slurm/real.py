@@ -40,6 +40,8 @@ NODES = (("cn1", "cpu", 0), ("cn2", "cpu", 0), ("gn1", "gpu", 2))
 _PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
 #: Seconds in which slurmctld has written down what changed.
 _SAVED_WITHIN = 8.0
+#: How often it is asked to, while jobs keep changing.
+_SAVES = 3
 #: Release from which on slurmd does without control groups; earlier ones load a plugin for them in any case.
 _WITHOUT_CGROUPS = (23, 2)
 
@@ -220,14 +222,31 @@ class RealSlurm:
     def kill_controller(self, pause: float) -> None:
         """Kill slurmctld as ``kill -9`` does once it has saved its jobs, and start it again; it finds them there.
 
-        It saves them within seconds of a change that somebody asked for, so this asks for one; that a job has started
-        may wait for minutes. Killed before that, it launches a job again that runs, which the node refuses and SLURM
-        then holds or ends: nobody's job survives that, with us or without.
+        Killed before that, it launches a job again that runs, which the node refuses and SLURM then holds or ends;
+        it takes a job as running whose end it has heard of and not saved, and runs it again minutes later; and it
+        knows nothing of a job that it has just accepted. Nobody's job survives that, with us or without.
 
         :param pause: seconds in between.
         """
+        for _ in range(_SAVES):
+            if self._save_jobs():
+                break
+        for daemon in self._daemons:
+            if daemon.name == "slurmctld":
+                daemon.kill()
+                time.sleep(pause)
+                daemon.start()
+                wait_until(self._nodes_up, what="every SLURM node is back", timeout=self._start_timeout, program=daemon)
+
+    def _save_jobs(self) -> bool:
+        """Have slurmctld write down its jobs; true when nothing has happened to one meanwhile.
+
+        It saves within seconds of a change that somebody asked for, so this asks for one; that a job has started may
+        wait for minutes. Of jobs that have all ended it may have nothing left to save.
+        """
         began, saved = time.time(), self.directory / "state" / "job_state"
-        for job in self.jobs().values():
+        before = self.jobs()
+        for job in before.values():
             if not job.finished:
                 self._run(["scontrol", "update", f"JobId={job.job_id}", "Nice=0"])
         with suppress(PlatformError):
@@ -236,12 +255,7 @@ class RealSlurm:
                 what="the jobs are saved",
                 timeout=_SAVED_WITHIN,
             )
-        for daemon in self._daemons:
-            if daemon.name == "slurmctld":
-                daemon.kill()
-                time.sleep(pause)
-                daemon.start()
-                wait_until(self._nodes_up, what="every SLURM node is back", timeout=self._start_timeout, program=daemon)
+        return self.jobs() == before
 
     def environment(self) -> dict[str, str]:
         """What a shell needs so that ``squeue`` and its kin talk to this cluster."""
