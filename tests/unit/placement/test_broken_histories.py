@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from airflow_provider_oscar.core.errors import DefinitionError
-from airflow_provider_oscar.placement import prediction
+from airflow_provider_oscar.placement import target_model
 from airflow_provider_oscar.placement.batch import decide_many
 from airflow_provider_oscar.placement.breaker import BreakerState, CircuitBreaker
 from airflow_provider_oscar.placement.history import (
@@ -217,11 +217,11 @@ def test_of_100_000_records_a_decision_reads_a_bounded_number(monkeypatch):
     history = History.of(records)
     assert [len(history.of_target(name)) for name in "ab"] == [KEPT, KEPT]
     reckoned: list[int] = []
-    theil_sen = prediction.theil_sen
+    theil_sen = target_model.theil_sen
     monkeypatch.setattr(
-        prediction, "theil_sen", lambda xs, ys, weights: reckoned.append(len(xs)) or theil_sen(xs, ys, weights)
+        target_model, "theil_sen", lambda xs, ys, weights: reckoned.append(len(xs)) or theil_sen(xs, ys, weights)
     )
-    prediction.fit.cache_clear()
+    target_model.fit.cache_clear()
     tracemalloc.start()
     try:
         decide(FastestFinish(), history)
