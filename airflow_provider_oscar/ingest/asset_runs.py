@@ -53,6 +53,9 @@ _HISTORY = timedelta(days=1)
 def complete_events(session: Session, run: DagRun, *, now: datetime | None = None) -> int:
     """Add to a starting run the events that no unfinished or successful run of its DAG has; return how many.
 
+    Of all that are due it keeps the oldest, at most :data:`~airflow_provider_oscar.ingest.policies.MOST_OBJECTS`; for
+    the others another run is asked for.
+
     :param session: the scheduler's session; not committed.
     :param run: the run.
     :param now: the time; the clock by default.
@@ -71,39 +74,41 @@ def complete_events(session: Session, run: DagRun, *, now: datetime | None = Non
         asset_id: opened(session, run.dag_id, asset_id, stored.get(asset_id), since=since, now=now, run=run)
         for asset_id, since in assets.items()
     }
-    handled = [number for offset in offsets.values() for number in offset.handled]
-    # Airflow counts from when the run before was asked for, and so gives again what that run got beyond its own.
-    unwanted = db_events.delivered_elsewhere(session, run, list(assets))
-    room = MOST_OBJECTS - sum(event.id not in unwanted for event in run.consumed_asset_events)
     lows: dict[int, int] = {}
     for asset_id, offset in offsets.items():
         lows |= {**offset.lows, asset_id: offset.low}
-    missing = (
-        db_events.undelivered_events(session, run.dag_id, lows, handled=handled, limit=room + 1) if room > 0 else []
-    )
-    given = [event for event in run.consumed_asset_events if event.id not in unwanted]
-    repeats = _repeats(session, run, offsets, [event for event in (*given, *missing) if event.asset_id in lows])
-    repeats |= unwanted_events(session, offsets, missing)
-    if unwanted or repeats:
-        run.consumed_asset_events = [event for event in given if event.id not in repeats]
+    # Airflow counts from when the run before was asked for, and so gives again what that run got beyond its own.
+    elsewhere = db_events.delivered_elsewhere(session, run, list(assets))
+    given = [event for event in run.consumed_asset_events if event.id not in elsewhere]
+    others = {event.id for event in given if event.asset_id not in lows}
+    room = max(MOST_OBJECTS - len(others), 0)
+    handled = [number for offset in offsets.values() for number in offset.handled]
+    missing = db_events.undelivered_events(session, run.dag_id, lows, handled=handled, limit=room + 1)
+    # After a pause, what Airflow gives may alone be more than a run takes.
+    waiting = sorted((*(each for each in given if each.id not in others), *missing), key=lambda event: event.id)
+    due, later = waiting[:room], waiting[room:]
+    repeats = _repeats(session, run, offsets, due) | unwanted_events(session, offsets, due)
+    wanted = others | {event.id for event in due} - repeats
+    if any(event.id not in wanted for event in run.consumed_asset_events):
+        run.consumed_asset_events = [event for event in given if event.id in wanted]
         session.flush()
-    added = [event for event in missing[: max(room, 0)] if event.id not in repeats]
+    added = [event for event in missing if event.id in wanted]
     run.consumed_asset_events.extend(added)
-    if len(missing) > room:
-        (owner, *_) = (each for each, offset in offsets.items() if missing[-1].asset_id in (each, *offset.lows))
+    if later:
+        (owner, *_) = (each for each, offset in offsets.items() if later[0].asset_id in (each, *offset.lows))
         db_events.queue_event(session, run.dag_id, owner, at=now + timedelta(seconds=1))
     else:
         # It has all there is, so that what Airflow queued meanwhile would make a run of nothing.
         db_events.forget_queued_events(session, run.dag_id, list(assets))
     for asset_id, offset in offsets.items():
-        own = [each for each in (*given, *missing[: max(room, 0)]) if each.asset_id in (asset_id, *offset.lows)]
+        own = [each for each in due if each.asset_id in (asset_id, *offset.lows)]
         changed = _advanced(offset, own, repeats, now)
         if before := Offset.from_json(stored.get(asset_id)):
             leave(session, run.dag_id, before, changed)
         asset_states.set_state(session, asset_id, offset_key(run.dag_id), changed.to_json())
     if added:
         log.info("run %r of DAG %r gets %d events more", run.run_id, run.dag_id, len(added))
-    elif db_events.is_about_nothing(run) and (unwanted or repeats or len(assets) == len(rows)):
+    elif db_events.is_about_nothing(run) and (elsewhere or repeats or len(assets) == len(rows)):
         log.info("run %r of DAG %r is about nothing new; its tasks are skipped", run.run_id, run.dag_id)
         db_events.end_unworked(session, run, _NOTHING_NEW)
     return len(added)

@@ -122,6 +122,41 @@ def test_a_run_takes_a_bounded_number_and_asks_for_another(
     assert start(world, dag, end="success") == ["3", "4"]
 
 
+@pytest.mark.parametrize("events", [3, 5], ids=["as many as a run takes", "more than a run takes"])
+def test_what_airflow_gives_beyond_a_bounded_number_waits_for_another_run(
+    world: World, place: MakePlace, monkeypatch: pytest.MonkeyPatch, events: int
+) -> None:
+    from airflow.models.asset import AssetDagRunQueue
+
+    monkeypatch.setattr(asset_runs, "MOST_OBJECTS", 3)
+    incoming = place()
+    dag = consumer([incoming.asset])
+    world.add(dag)
+    world.tell(incoming.asset, *(made(str(n)) for n in range(3)), made("0"), made("4"))
+    with db.transaction() as session:
+        session.query(AssetDagRunQueue).delete()
+    # As after a pause: everything since the run before.
+    assert start(world, dag, events=events, end="success") == ["0", "1", "2"]
+    with db.transaction() as session:
+        assert session.query(AssetDagRunQueue).filter_by(target_dag_id=dag.dag_id).count() == 1
+    assert start(world, dag, events=0, end="success") == ["4"]
+    assert start(world, dag, events=0) == []
+
+
+def test_events_of_other_assets_take_room_and_are_never_taken_away(
+    world: World, place: MakePlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asset_runs, "MOST_OBJECTS", 2)
+    incoming, stranger = place(), Asset("strangers-asset-with-room")
+    dag = consumer(AssetAny(incoming.asset, stranger))
+    world.add(dag)
+    world.tell(stranger, *(made(f"x{n}") for n in range(3)))
+    world.tell(incoming.asset, made("a"), made("b"), made("c"))
+    assert start(world, dag, events=4, end="success") == ["x0", "x1", "x2"]
+    assert start(world, dag, events=0, end="success") == ["a", "b"]
+    assert start(world, dag, events=0, end="success") == ["c"]
+
+
 def test_a_cleared_run_and_other_assets_are_left_alone(world: World, place: MakePlace) -> None:
     incoming = place()
     dag = consumer([incoming.asset])
