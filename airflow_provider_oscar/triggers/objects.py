@@ -88,7 +88,7 @@ class NewObjectTrigger(BaseEventTrigger, Generic[A]):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Watch without sharing; Airflow falls back to it when a shared stream cannot be had."""
-        producer = type(self).create_shared_stream_producer(self.serialize()[1])
+        producer = WatchProducer(self.arguments.source)
         try:
             async for event in self.filter_shared_stream(_one_behind(producer)):
                 yield event
@@ -333,7 +333,7 @@ class FileSystemNewObjectTrigger(NewObjectTrigger[FileSystemArguments]):
         super().__init__(arguments)
 
 
-async def _one_behind(producer: SharedStreamProducer) -> AsyncIterator[Page]:
+async def _one_behind(producer: WatchProducer) -> AsyncIterator[Page]:
     """Yield the pages of a producer; acknowledge each when the one after it was dealt with.
 
     Without a shared stream nobody tells when events are stored; by then they usually are.
@@ -342,6 +342,8 @@ async def _one_behind(producer: SharedStreamProducer) -> AsyncIterator[Page]:
     async for page, payload in producer.open_stream():
         waiting.append(AdvanceItem(payload, AdvanceOutcome(acked=1, failed=0)))
         yield page
+        if page.unfinished:
+            producer.request_page()
         if len(waiting) > 1:
             await producer.advance(waiting[:-1])
             del waiting[:-1]

@@ -18,13 +18,12 @@ from functools import cache
 
 from airflow_provider_oscar._airflow import AdvanceItem, SharedStreamProducer
 from airflow_provider_oscar.core.backoff import LoggedBackoff, describe
-from airflow_provider_oscar.watch.source import Commit, ListingSource, Page
+from airflow_provider_oscar.watch.source import OBJECTS_PER_PAGE, Commit, ListingSource, Page
 
 log = logging.getLogger(__name__)
 
-#: Objects of one page, and pages handed out and not yet advanced. Together they bound the framework's queues and
-#: how many events must be stored before Airflow's acknowledgement timeout (300 s) strikes.
-OBJECTS_PER_PAGE = 200
+#: Pages handed out and not yet advanced. With :data:`.OBJECTS_PER_PAGE` they bound the framework's queues and how many
+#: events must be stored before Airflow's acknowledgement timeout (300 s) strikes.
 PAGES_OUTSTANDING = 4
 
 
@@ -100,12 +99,19 @@ class WatchProducer(SharedStreamProducer):
         await self._save()
 
     def _direct(self, source: ListingSource, page: Page) -> None:
-        """Have the source's next listing be what the watchers of the page need."""
+        """Have the source's next page, and its next listing, be what the watchers of the page need."""
+        if page.unfinished:
+            source.request_page()
         if page.needs_full_listing:
             source.resume_after("")
             source.request_full_listing()
         elif page.cursors:
             source.resume_after(min(page.cursors))
+
+    def request_page(self) -> None:
+        """Have a page follow soon; for who acknowledges a page only after the next one."""
+        if self._source is not None:
+            self._source.request_page()
 
     async def _save(self) -> None:
         """Run the commits that are due; one that fails stays due, and logs that itself."""

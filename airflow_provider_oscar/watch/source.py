@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import Enum, auto
+from functools import cached_property
 from typing import TypeVar
 
 from airflow_provider_oscar.core.errors import TransientError
@@ -18,6 +19,8 @@ from airflow_provider_oscar.watch.strategies.base import fingerprint
 
 T = TypeVar("T")
 
+#: Objects of one page, and most that a watcher emits with one.
+OBJECTS_PER_PAGE = 200
 #: Writes one watcher's state; called once the events of the page are stored.
 Commit = Callable[[], Awaitable[None]]
 
@@ -56,6 +59,8 @@ class Page:
     """Filled by the watchers that received the page, one each."""
     needs_full_listing: bool = field(default=False, init=False)
     """Set by a watcher that needs a whole listing: it joined meanwhile, or an incremental page does not tell enough."""
+    unfinished: bool = field(default=False, init=False)
+    """Set by a watcher that has more to emit than one page may lead to, and asks for another one, empty or not."""
     cursors: list[str] = field(default_factory=list, init=False)
     """Filled with the last page of a listing: the keys after which each watcher wants the next one to begin."""
     _digests: tuple[list[int], list[int]] | None = field(default=None, init=False)
@@ -176,13 +181,27 @@ class ListingSource(ABC):
     async def incremental(self, pause: float) -> AsyncGenerator[Page, None]:
         """Pass the time until the next full listing, which may come earlier when it is called for.
 
-        A source without notifications just waits.
+        A source without notifications just waits, and yields an empty page whenever one is asked for.
 
         :param pause: seconds that must pass in any case, after a failure; 0 otherwise.
         """
-        await asyncio.sleep(max(pause, self.interval))
-        for page in tuple[Page, ...]():
-            yield page
+        ends = asyncio.get_running_loop().time() + max(pause, self.interval)
+        while await self._asked_before(ends):
+            yield Page((), incremental=True)
+
+    async def _asked_before(self, ends: float) -> bool:
+        """Wait until a page is asked for, or a time of the event loop has come; return whether one was."""
+        try:
+            async with asyncio.timeout_at(ends):
+                await self._page_asked.wait()
+        except TimeoutError:
+            return False
+        self._page_asked.clear()
+        return True
+
+    @cached_property
+    def _page_asked(self) -> asyncio.Event:
+        return asyncio.Event()
 
     async def look_up(self, key: str, reason: Reason) -> ObjectEvent | Unconfirmed | None:
         """Look at one object that a notification named.
@@ -200,6 +219,10 @@ class ListingSource(ABC):
 
     def request_full_listing(self) -> None:  # noqa: B027 - a source without notifications lists soon anyway
         """End :meth:`incremental` early."""
+
+    def request_page(self) -> None:
+        """Have :meth:`incremental` yield a page soon, though nothing is new."""
+        self._page_asked.set()
 
     def resume_after(self, key: str) -> None:  # noqa: B027 - most sources cannot
         """Have listings begin after a key; empty for whole ones. Only asked for by watchers that use key cursors."""

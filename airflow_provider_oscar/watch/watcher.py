@@ -25,12 +25,12 @@ from airflow_provider_oscar.core.objects import ObjectEvent
 from airflow_provider_oscar.core.times import read_iso
 from airflow_provider_oscar.watch.forgetting import Forgetting
 from airflow_provider_oscar.watch.policy import Policy, require_storable
-from airflow_provider_oscar.watch.source import Page
+from airflow_provider_oscar.watch.source import OBJECTS_PER_PAGE, Page
 from airflow_provider_oscar.watch.state_store import WatchStateStore
 from airflow_provider_oscar.watch.status import WatcherStatus
 from airflow_provider_oscar.watch.strategies import STRATEGIES, Fingerprints, Start, WatchOptions, WatchState
 from airflow_provider_oscar.watch.strategies.base import Listed
-from airflow_provider_oscar.watch.strategies.stability import ChangeDetector, StabilityFilter
+from airflow_provider_oscar.watch.strategies.stability import ChangeDetector, ReleaseQueue, StabilityFilter
 from airflow_provider_oscar.watch.threads import own_thread
 
 log = logging.getLogger(__name__)
@@ -101,6 +101,7 @@ class Watcher:
         self._sentinels = Sentinels(policy.sentinel) if policy.sentinel else None  # of the last complete listing
         self._quiet = StabilityFilter()
         self._changes = ChangeDetector()
+        self._released = ReleaseQueue()
         self._forgetting = Forgetting(policy.options)
         self._emitting: Mapping[int, ObjectEvent] = {}
         self._passed: set[int] = set()
@@ -127,7 +128,8 @@ class Watcher:
             return ()
         if page.incremental and self._sentinels is not None:
             page.needs_full_listing |= self._may_release(page, self._sentinels)
-            return ()
+            self._emitting = self._next_part(page)
+            return tuple(self._emitting.values())
         if page.incremental and (self._state is None or not self._storable):
             page.needs_full_listing |= bool(page.events)
             return ()
@@ -146,6 +148,7 @@ class Watcher:
         if self._state is None and self.status.failing_since:
             self._start_at_first_attempt(page)
         self._changes.begin()
+        self._released.begin(self._state.seen if self._state is not None else ())
         sentinels = Sentinels(self._policy.sentinel) if self._policy.sentinel else None
         return _Listing({} if self._forgetting.due or not self._storable else None, sentinels)
 
@@ -198,7 +201,7 @@ class Watcher:
         if not self._policy.holds_back:
             return self._steady(candidates)
         if page.incremental:
-            return {}
+            return self._next_part(page)
         listing.held |= candidates
         if not page.last:
             return {}
@@ -207,7 +210,14 @@ class Watcher:
             self._quiet, quiet = self._quiet.release(quiet, now=page.now, quiet_period=self._policy.quiet_period)
         if listing.sentinels is not None:
             quiet = {digest: each for digest, each in quiet.items() if listing.sentinels.released(each) is not None}
-        return self._steady(quiet)
+        self._released.add(self._steady(quiet))
+        return self._next_part(page)
+
+    def _next_part(self, page: Page) -> dict[int, ObjectEvent]:
+        """Return as much of what was released as may follow from one page, and ask for another page for the rest."""
+        part = self._released.take(OBJECTS_PER_PAGE)
+        page.unfinished |= bool(self._released)
+        return part
 
     def _steady(self, new: dict[int, ObjectEvent]) -> dict[int, ObjectEvent]:
         before = len(self._changes.unstable)
@@ -250,6 +260,9 @@ class Watcher:
         self.status = replace(
             self.status,
             emitted=self.status.emitted + len(self._emitting),
+            waiting=max(0, self.status.waiting - len(self._emitting))
+            if self._policy.holds_back
+            else self.status.waiting,
             last_event=youngest.isoformat(),
             lag=round(max(0.0, (datetime.now(tz=UTC) - youngest).total_seconds()), 3),
         )

@@ -85,6 +85,14 @@ class NotifiedSource(ListingSource):
         if self.listener is not None:
             self.listener.mark_missed()
 
+    def request_page(self) -> None:
+        """Have :meth:`incremental` yield a page soon."""
+        if self.listener is None:
+            self.source.request_page()
+            return
+        super().request_page()
+        self.listener.changed.set()
+
     def resume_after(self, key: str) -> None:
         """Have listings begin after a key."""
         self.source.resume_after(key)
@@ -121,7 +129,7 @@ class NotifiedSource(ListingSource):
             early = started + max(pause, self.spacing, min(self._rest, self.interval))
             if due <= now or (listener.missed and early <= now):
                 return
-            if not listener.pending:
+            if not listener.pending and not self._page_asked.is_set():
                 looks = (retry.due for retry in self._retries.values())
                 wake = min(due, early if listener.missed else due, beat + self.interval, *looks)
                 with contextlib.suppress(TimeoutError):
@@ -134,8 +142,10 @@ class NotifiedSource(ListingSource):
                     async for page in self.source.expand(directory):
                         yield page
                 page = await self._confirmed(deliveries)
-            if page.events or self.clock() - beat >= self.interval:  # an empty page lets newcomers speak up
+            asked = self._page_asked.is_set()
+            if page.events or asked or self.clock() - beat >= self.interval:  # an empty page lets newcomers speak up
                 beat = self.clock()
+                self._page_asked.clear()
                 yield page
             elif page.on_persisted is not None:
                 page.on_persisted(True)

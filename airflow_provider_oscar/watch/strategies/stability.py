@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Objects that are not to be reported yet: those that may still grow, and those that change at every look."""
+"""Objects that are not to be reported yet: that may still grow, that change at every look, or that are too many."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import islice
 
 from airflow_provider_oscar.core.objects import ObjectEvent
 
@@ -37,6 +38,45 @@ class StabilityFilter:
         waiting = {digest: min(self.waiting.get(digest, now), now) for digest in candidates}
         quiet = {digest: event for digest, event in candidates.items() if now - waiting[digest] >= quiet_period}
         return StabilityFilter(waiting=waiting), quiet
+
+
+class ReleaseQueue:
+    """What a listing released all at once, handed over in parts.
+
+    A sentinel or the end of a quiet period releases any number of objects with one page, and Airflow gives the events
+    of a page 300 seconds to be stored. What took longer would be emitted again from its start, without end.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: dict[int, ObjectEvent] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._waiting)
+
+    def begin(self, seen: Container[int]) -> None:
+        """Take note that a full listing begins, which shows again what is not handed over yet.
+
+        :param seen: what is remembered; what is reported once more though it is remembered stays.
+        """
+        self._waiting = {digest: event for digest, event in self._waiting.items() if digest in seen}
+
+    def add(self, released: Mapping[int, ObjectEvent]) -> None:
+        """Add what was released.
+
+        :param released: by fingerprint.
+        """
+        waiting = (self._waiting | dict(released)).items()
+        self._waiting = dict(sorted(waiting, key=lambda item: (item[1].modified, item[1].key)))
+
+    def take(self, most: int) -> dict[int, ObjectEvent]:
+        """Return the next part, oldest first.
+
+        :param most: objects of it.
+        """
+        taken = dict(islice(self._waiting.items(), most))
+        for digest in taken:
+            del self._waiting[digest]
+        return taken
 
 
 @dataclass(slots=True)

@@ -161,6 +161,10 @@ class FakeBucket(ListingSource):
             await self._go.wait()
             self._go.clear()
             self.idle.clear()
+            if self._page_asked.is_set():
+                self._page_asked.clear()
+                yield Page((), incremental=True, server_time=NOON)
+                continue
             if self.notification is None:
                 return
             notified, self.notification = self.notification, None
@@ -169,6 +173,10 @@ class FakeBucket(ListingSource):
     def go(self) -> None:
         self.idle.clear()
         self._go.set()
+
+    def request_page(self) -> None:
+        super().request_page()
+        self.go()
 
     async def aclose(self) -> None:
         self.closed = True
@@ -181,6 +189,7 @@ class FakeTriggerer:
         self.bucket = bucket
         self.stored: dict[str, list[ObjectEvent]] = {trigger.arguments.asset_name: [] for trigger in triggers}
         self.storing = True
+        self.emitted = 0
         self.failed: list[BaseException] = []
         self._manager = SharedStreamManager(ack_timeout=ack_timeout)
         self._triggers = triggers
@@ -203,6 +212,7 @@ class FakeTriggerer:
         try:
             async for event in trigger.filter_shared_stream(stream):
                 sequence = self._manager.bind_pending_event(trigger_id=number, key=key)
+                self.emitted += 1
                 if self.storing:
                     self.stored[trigger.arguments.asset_name].append(ObjectEvent.from_dict(event.payload))
                     if sequence is not None:

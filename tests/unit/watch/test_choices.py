@@ -157,6 +157,43 @@ async def test_a_file_waits_for_its_own_sentinel_even_if_it_was_there_first(buck
     assert triggerer.keys() == ["waiting.h5"]
 
 
+@pytest.mark.parametrize("algorithm", ["timestamp", "snapshot", "cursor"])
+async def test_what_a_sentinel_releases_at_once_is_handed_over_and_remembered_in_parts(
+    bucket: OrderedBucket, monkeypatch: pytest.MonkeyPatch, algorithm: str
+) -> None:
+    monkeypatch.setattr("airflow_provider_oscar.watch.watcher.OBJECTS_PER_PAGE", 3)
+    names = [f"run/{number:02}" for number in range(10)]
+    fill(bucket, *names, "run/_SUCCESS")
+    choices = {"sentinel": "_SUCCESS", "algorithm": algorithm}
+    unstored = FakeTriggerer(bucket, watcher(**choices))
+    unstored.storing = False
+    async with unstored:
+        assert unstored.emitted == 3, "Airflow need not store more at a time than one page leads to"
+    async with FakeTriggerer(bucket, watcher(**choices)) as triggerer:
+        assert (triggerer.keys(), bucket.listings) == (names, 2), "without another listing"
+        fill(bucket, "run/late")
+        await triggerer.list_once()
+        assert triggerer.keys() == [*names, "run/late"]
+    async with FakeTriggerer(bucket, watcher(**choices)) as successor:
+        await successor.list_once()
+    assert successor.keys() == []
+
+
+async def test_what_waits_for_its_part_when_the_place_is_listed_again_is_reported_once(
+    bucket: OrderedBucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("airflow_provider_oscar.watch.watcher.OBJECTS_PER_PAGE", 3)
+    bucket.request_page = lambda: None  # type: ignore[method-assign]  # a listing is always sooner
+    names = [f"run/{number:02}" for number in range(10)]
+    fill(bucket, *names, "run/_SUCCESS")
+    async with FakeTriggerer(bucket, watcher(sentinel="_SUCCESS")) as triggerer:
+        assert triggerer.keys() == names[:3]
+        del bucket.objects["run/05"]
+        for _ in range(4):
+            await triggerer.list_once()
+    assert triggerer.keys() == [each for each in names if each != "run/05"]
+
+
 async def test_a_hint_of_a_sentinel_calls_for_a_listing(bucket: OrderedBucket) -> None:
     called: list[bool] = []
     bucket.request_full_listing = lambda: called.append(True)  # type: ignore[method-assign]

@@ -6,6 +6,8 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -312,4 +314,26 @@ async def test_a_watcher_that_is_cancelled_while_something_is_delivered_ends():
     task.cancel()
     await quiet()
     assert task.cancelled()
+    await watched.aclose()
+
+
+@pytest.mark.parametrize("notified", [True, False])
+async def test_a_page_that_is_asked_for_comes_before_the_next_listing(notified: bool):
+    async def open_channel() -> Channel | None:
+        return SilentChannel() if notified else None
+
+    plain = FakeBucket({})
+    plain.interval = 3600.0
+    plain.incremental = partial(ListingSource.incremental, plain)  # type: ignore[method-assign]
+    plain.request_page = partial(ListingSource.request_page, plain)  # type: ignore[method-assign]
+    watched = NotifiedSource(plain, open_channel, reconcile_interval=3600.0, spacing=0.0)
+    assert [page.last async for page in watched.full_listing()] == [True]
+    async with aclosing(watched.incremental(0.0)) as pages:
+        for _ in range(2):
+            asked = asyncio.ensure_future(anext(pages))
+            await quiet()
+            assert not asked.done()
+            watched.request_page()
+            page = await asyncio.wait_for(asked, 60)
+            assert (page.incremental, list(page.events)) == (True, [])
     await watched.aclose()
