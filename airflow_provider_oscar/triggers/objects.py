@@ -19,7 +19,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
-from airflow_provider_oscar._airflow import AdvanceItem, AdvanceOutcome, SharedStreamProducer
+from airflow_provider_oscar._airflow import AdvanceItem, AdvanceOutcome
 from airflow_provider_oscar.core.checks import seconds
 from airflow_provider_oscar.core.filters import FilterArgument, ObjectFilter
 from airflow_provider_oscar.core.fsspec_urls import WHOLE_FILES
@@ -74,7 +74,7 @@ class NewObjectTrigger(BaseEventTrigger, Generic[A]):
         )
 
     @classmethod
-    def create_shared_stream_producer(cls, kwargs: dict[str, Any]) -> SharedStreamProducer:
+    def create_shared_stream_producer(cls, kwargs: dict[str, Any]) -> WatchProducer:
         """Return the listing that serves a group of watchers."""
         return WatchProducer(cls(**kwargs).arguments.source)
 
@@ -88,7 +88,7 @@ class NewObjectTrigger(BaseEventTrigger, Generic[A]):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Watch without sharing; Airflow falls back to it when a shared stream cannot be had."""
-        producer = WatchProducer(self.arguments.source)
+        producer = type(self).create_shared_stream_producer(self.serialize()[1])
         try:
             async for event in self.filter_shared_stream(_one_behind(producer)):
                 yield event
