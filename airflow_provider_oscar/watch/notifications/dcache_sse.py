@@ -122,18 +122,25 @@ class DCacheEventChannel(Channel):
 
     async def _make_channel(self) -> None:
         """Make the channel, unless there is one that may still be good."""
+        hook = await self._connect()
         if self._channel:
             return
-        await self._close_client()
-        async with self.connections.lend(self.conn_id) as store:
-            hook = await store.call(lambda: self.connections.open_hook(self.conn_id))
-            client = await store.call(hook.async_client)
-        self._hook, self._client = hook, client
         self._last_id = None
         self._watches.clear()
         channel = await self._ask(events.create_channel(hook.frontend, client_id=self.client_id))
         await self._ask(events.set_channel_timeout(hook.frontend, channel, CHANNEL_TIMEOUT))
         self._channel = channel
+
+    async def _connect(self) -> DCacheHook:
+        """Open the connection, each time anew: its password, token or certificate may have been renewed."""
+        async with self.connections.lend(self.conn_id) as store:
+            hook = await store.call(lambda: self.connections.open_hook(self.conn_id))
+            client = await store.call(hook.async_client)
+        if self._hook is not None and self._hook.settings != hook.settings:
+            self._channel = ""  # it belongs to the user and the frontend that it was made for
+        before, self._hook, self._client = (self._hook, self._client), hook, client
+        await _close(*before)
+        return hook
 
     async def _read(self) -> AsyncGenerator[Delivery | None, None]:
         hook, client = self._connected()
@@ -210,14 +217,6 @@ class DCacheEventChannel(Channel):
         reasons: Mapping[str, Reason] = {"IN_MOVED_TO": Reason.MOVED, "IN_CLOSE_WRITE": Reason.CREATED}
         return next((Delivery({key: reason}) for flag, reason in reasons.items() if flag in mask), None)
 
-    async def _close_client(self) -> None:
-        client, self._client = self._client, None
-        hook, self._hook = self._hook, None
-        if client is not None:
-            await client.aclose()
-        if hook is not None:
-            hook.close()
-
     async def aclose(self) -> None:
         """Delete the channel, as far as the server can be reached."""
         try:
@@ -229,4 +228,12 @@ class DCacheEventChannel(Channel):
             log.info("%s: the channel could not be deleted: %s", self.display_name, error)
         finally:
             self._channel = ""
-            await self._close_client()
+            before, self._hook, self._client = (self._hook, self._client), None, None
+            await _close(*before)
+
+
+async def _close(hook: DCacheHook | None, client: httpx.AsyncClient | None) -> None:
+    if client is not None:
+        await client.aclose()
+    if hook is not None:
+        hook.close()

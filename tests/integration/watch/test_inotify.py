@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from typing import Any
 
 import pytest
 from oscar_testbed.fakes.dcache import LocalDCache
 
+from airflow_provider_oscar.hooks import connections
 from airflow_provider_oscar.watch.notifications.dcache_sse import DCacheEventChannel
 from tests.support.watching import watching
 
@@ -72,6 +74,26 @@ async def test_after_a_fault_the_directory_is_listed_and_heard_again(
         await watch.until(lambda: "afterwards" in watch.heard)
 
 
+async def test_a_changed_password_is_used_when_notifications_are_asked_for_again(
+    dcache: LocalDCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "_RENEW_AFTER", 0.0)
+    before = dcache.password
+    dcache.put("/rotated/there", b"1")
+    async with watching("/rotated", poll_interval=0.3) as watch:
+        try:
+            dcache.access.add_user(dcache.user)
+            monkeypatch.setenv("AIRFLOW_CONN_DCACHE_DEFAULT", json.dumps(dcache.connection()))
+            listings = watch.listings
+            await asyncio.to_thread(dcache.drop_event_streams)
+            await watch.until(lambda: watch.listings > listings and watch.connected, seconds=60)
+            dcache.put("/rotated/after", b"1")
+            await watch.until(lambda: "after" in watch.heard, seconds=60)
+        finally:
+            dcache.access.passwords[dcache.user] = before
+            monkeypatch.setenv("AIRFLOW_CONN_DCACHE_DEFAULT", json.dumps(dcache.connection()))
+
+
 def warnings(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
     return [record for record in caplog.records if record.levelno == logging.WARNING]
 
@@ -118,4 +140,5 @@ async def test_many_files_at_once_are_listed_instead_of_looked_at(
         assert watch.listings == listings
         watch.acknowledging.set()
         await watch.until(lambda: len(watch.heard) == 102)
-        assert watch.listings == listings + 1
+        # One for each time that more than 20 wait; on a busy machine some are told after a listing began.
+        assert listings < watch.listings <= listings + 5
