@@ -142,7 +142,7 @@ def _result(options: argparse.Namespace) -> tuple[views.TaskRow, dict[str, objec
 def _jobs(session: Session, dags: set[str], *, limit: int = ROWS) -> list[dict[str, Any]]:
     rows = store.job_rows(session, dags, limit=limit)
     decisions = store.find_decisions(session, rows)
-    return [views.job_view(row, decisions.get((row.dag_id, row.run_id))) for row in rows]
+    return [views.job_view(row, decisions.get((row.dag_id, row.run_id), ())) for row in rows]
 
 
 def _dags(session: Session, dag_id: str) -> set[str]:

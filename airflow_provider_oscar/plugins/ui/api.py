@@ -7,7 +7,7 @@ may see a connection sees its name. Cancelling and testing are not here: the pag
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from http import HTTPStatus
@@ -132,13 +132,13 @@ class FoundJob(NamedTuple):
     :param row: the task instance.
     :param accepted: the manifest, or its summary, that it returned; None while there is none.
     :param job: what it remembers of the job.
-    :param decision: of the placement task of the same run.
+    :param decisions: of the placement tasks of the same run, oldest first.
     """
 
     row: views.TaskRow
     accepted: dict[str, object] | None
     job: RunningJob | None
-    decision: dict[str, object] | None
+    decisions: Sequence[views.Decided]
 
 
 def found_job(session: SessionDep, dags: Dags, task: Task) -> FoundJob:
@@ -146,8 +146,8 @@ def found_job(session: SessionDep, dags: Dags, task: Task) -> FoundJob:
     row = store.one_row(session, *task) if task.dag_id in dags else None
     if row is None:
         raise HTTPException(HTTPStatus.NOT_FOUND, "no such task instance")
-    decision = store.find_decisions(session, [row]).get((row.dag_id, row.run_id))
-    return FoundJob(row, views.get_manifest(row), store.remembered_job(session, row), decision)
+    decisions = store.find_decisions(session, [row]).get((row.dag_id, row.run_id), [])
+    return FoundJob(row, views.get_manifest(row), store.remembered_job(session, row), decisions)
 
 
 Found = Annotated[FoundJob, Depends(found_job)]
@@ -212,7 +212,7 @@ def _jobs(
 ) -> list[dict[str, Any]]:
     rows = store.job_rows(session, dags, limit=limit, run=run)
     decisions = store.find_decisions(session, rows)
-    found = [views.job_view(row, decisions.get((row.dag_id, row.run_id))) for row in rows]
+    found = [views.job_view(row, decisions.get((row.dag_id, row.run_id), ())) for row in rows]
     return [{**job, "url": views.links(base_path(), job)} for job in found]
 
 
@@ -289,7 +289,7 @@ class _Outside:
     async def result(self, found: Found) -> dict[str, object]:
         """Answer one job's result, and whether what lies at its place is still what was proven."""
         proof, manifest = await self._proven(found)
-        shown = views.result_view(found.row, manifest, found.decision)
+        shown = views.result_view(found.row, manifest, found.decisions)
         return {**shown, "url": views.links(base_path(), shown), "proof": proof.to_dict()}
 
     async def download(self, found: Found, key: str) -> Response:

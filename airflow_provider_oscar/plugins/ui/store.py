@@ -32,6 +32,7 @@ from airflow_provider_oscar.placement.history import RunRecord, decode_records, 
 from airflow_provider_oscar.plugins.ui.asset_events import event_key, event_object
 from airflow_provider_oscar.plugins.ui.journey import RunRow
 from airflow_provider_oscar.plugins.ui.views import (
+    Decided,
     TaskRow,
     WatchedAsset,
     decoded,
@@ -113,8 +114,8 @@ def one_row(session: Session, dag_id: str, run_id: str, task_id: str, map_index:
     return found[0] if found else None
 
 
-def find_decisions(session: Session, rows: Iterable[TaskRow]) -> dict[tuple[str, str], dict[str, object]]:
-    """Return the decision of each of the rows' runs that has one, by DAG id and run id; of several, the last."""
+def find_decisions(session: Session, rows: Iterable[TaskRow]) -> dict[tuple[str, str], list[Decided]]:
+    """Return the decisions of each of the rows' runs that has any, oldest first, by DAG id and run id."""
     wanted = {(row.dag_id, row.run_id) for row in rows}
     if not wanted:
         return {}
@@ -127,11 +128,11 @@ def find_decisions(session: Session, rows: Iterable[TaskRow]) -> dict[tuple[str,
         )
         .order_by(XComModel.timestamp)
     )
-    found: dict[tuple[str, str], dict[str, object]] = {}
+    found: dict[tuple[str, str], list[Decided]] = {}
     for xcom in session.scalars(query):
         value = decoded(xcom.value)
         if isinstance(value, dict) and (xcom.dag_id, xcom.run_id) in wanted:
-            found[xcom.dag_id, xcom.run_id] = value
+            found.setdefault((xcom.dag_id, xcom.run_id), []).append((xcom.map_index, value))
     return found
 
 

@@ -52,6 +52,10 @@ class TaskRow:
     rendered: Mapping[str, object] = field(default_factory=dict)
 
 
+#: Map index of a task that decided a placement, and its decision.
+Decided: TypeAlias = tuple[int, Mapping[str, object]]
+
+
 def get_manifest(row: TaskRow) -> JsonObject | None:
     """Return the manifest, or its summary, that a job task returned; None while there is none."""
     found = row.xcoms.get("return_value")
@@ -60,13 +64,13 @@ def get_manifest(row: TaskRow) -> JsonObject | None:
     return found
 
 
-def job_view(row: TaskRow, decision: Mapping[str, object] | None = None) -> JsonObject:
+def job_view(row: TaskRow, decisions: Sequence[Decided] = ()) -> JsonObject:
     """Return one line of the list of jobs.
 
-    :param decision: of the placement task of the same run, if there is one.
+    :param decisions: of the placement tasks of the same run, oldest first.
     """
     manifest = get_manifest(row) or {}
-    decision = decision if decision and _decided(decision, row.task_id) else {}
+    decision = _decision_of(row, decisions)
     phases = phase_seconds(manifest)
     source = as_mapping(manifest.get("input")) or _event(row.rendered.get("object_event"))
     outputs = [each for each in _sequence(manifest.get("outputs")) if isinstance(each, dict)]
@@ -99,10 +103,19 @@ def job_view(row: TaskRow, decision: Mapping[str, object] | None = None) -> Json
     }
 
 
-def _decided(decision: Mapping[str, object], task_id: str) -> bool:
-    """Whether a decision led to a task: to it, or to the task group it is in."""
+def _decision_of(row: TaskRow, decisions: Sequence[Decided]) -> Mapping[str, object]:
+    """Return the last decision that led to a task; nothing if none did."""
+    led = [(index, each) for index, each in decisions if _leads(index, each, row.task_id, row.map_index)]
+    return led[-1][1] if led else {}
+
+
+def _leads(index: int, decision: Mapping[str, object], task_id: object, map_index: object) -> bool:
+    """Whether a decision led to a task: to it, or to the task group it is in.
+
+    :param index: map index of the task that decided; one that is not mapped decides for all of a mapped task.
+    """
     chosen = as_text(decision.get("task_id"))
-    return bool(chosen) and f"{task_id}.".startswith(f"{chosen}.")
+    return bool(chosen) and f"{task_id}.".startswith(f"{chosen}.") and index in (map_index, -1)
 
 
 def _cost(phases: Mapping[str, object], decision: Mapping[str, object]) -> float | None:
@@ -117,19 +130,17 @@ def _share(value: object) -> float | None:
     return None if found is None or found < 0 else round(found, 4)
 
 
-def result_view(
-    row: TaskRow, manifest: Mapping[str, object], decision: Mapping[str, object] | None = None
-) -> JsonObject:
+def result_view(row: TaskRow, manifest: Mapping[str, object], decisions: Sequence[Decided] = ()) -> JsonObject:
     """Return one job's result: the manifest, with its outputs as a list that can be downloaded.
 
     :param manifest: whole, as read from the store, or what the task returned.
-    :param decision: of the placement task of the same run, if there is one.
+    :param decisions: of the placement tasks of the same run, oldest first.
     """
     found = [each for each in _sequence(manifest.get("outputs")) if isinstance(each, dict)]
     outputs = [_output(each) for each in found[:OUTPUTS_SHOWN]]
     hidden = ("outputs", "signature")
     return {
-        **job_view(row, decision),
+        **job_view(row, decisions),
         "manifest": {name: value for name, value in manifest.items() if name not in hidden},
         "files": [each for each in outputs if each["key"]],
         "files_left_out": max(_count(manifest, found) - len(outputs), 0),
@@ -193,8 +204,7 @@ def placement_view(row: TaskRow, jobs: Sequence[JsonObject]) -> JsonObject | Non
     decision = row.xcoms.get("decision")
     if not isinstance(decision, dict) or not isinstance(decision.get("target"), str):
         return None
-    task = as_text(decision.get("task_id"))
-    followed = [job for job in jobs if task and f"{job['task_id']}.".startswith(f"{task}.")]
+    followed = [job for job in jobs if _leads(row.map_index, decision, job["task_id"], job["map_index"])]
     job = followed[0] if followed else {}
     phases = as_mapping(job.get("phases"))
     predictions = as_mapping(decision.get("predictions"))

@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
-from airflow.sdk import DAG, task
+from airflow.sdk import DAG, task, task_group
 
 from airflow_provider_oscar.core.slurm import SlurmOptions
 from airflow_provider_oscar.operators.oscar import OscarJobOperator
+from airflow_provider_oscar.operators.placed import placed
 from airflow_provider_oscar.operators.placement import PlacementBranchOperator
 from airflow_provider_oscar.placement.policies import Rule, RuleBased
 from airflow_provider_oscar.placement.targets import PlacementTarget
@@ -51,8 +54,8 @@ def dag(airflow_db, service, node):
     return dag
 
 
-@pytest.fixture
-def run(dag):
+def run(dag: DAG, **conf: object) -> dict[tuple[str, int], Any]:
+    """Run a DAG in this process; return its task instances by task id and map index."""
     from airflow.dag_processing.bundles.manager import DagBundlesManager
     from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
 
@@ -60,20 +63,17 @@ def run(dag):
     bag = DagBag(dag_folder="/dev/null")
     bag.bag_dag(dag)
     sync_bag_to_db(bag, "dags-folder", None)
-
-    def tested(**conf):
-        result = dag.test(run_conf=conf)
-        return {instance.task_id: instance for instance in result.get_task_instances()}
-
-    return tested
+    result = dag.test(run_conf=conf)
+    return {(instance.task_id, instance.map_index): instance for instance in result.get_task_instances()}
 
 
 @pytest.mark.parametrize(
     ("placement", "ran", "skipped"), [("auto", "hpc", "cloud"), ("cloud-cpu", "cloud", "hpc")], ids=["policy", "user"]
 )
-def test_run_follows_the_placement_and_returns_the_manifest(run, s3, placement, ran, skipped):
+def test_run_follows_the_placement_and_returns_the_manifest(dag, s3, placement, ran, skipped):
     s3.put_bytes("incoming", f"{placement}.txt", b"hello")
-    instances = run(object=s3.head("incoming", f"{placement}.txt").to_dict(), placement=placement)
+    found = run(dag, object=s3.head("incoming", f"{placement}.txt").to_dict(), placement=placement)
+    instances = {name: each for (name, _), each in found.items()}
     assert {name: str(each.state) for name, each in instances.items()} == {
         "place": "success",
         ran: "success",
@@ -84,3 +84,41 @@ def test_run_follows_the_placement_and_returns_the_manifest(run, s3, placement, 
     assert s3.read_bytes(manifest["output_uri"] + f"{placement}.txt", 100) == b"hello"
     assert instances[ran].xcom_pull(task_ids="place", key="decision")["task_id"] == ran
     assert instances[ran].xcom_pull(task_ids=ran, key="_link_OutputLink").endswith("#results")
+
+
+def test_each_index_of_a_mapped_group_has_its_own_object_decision_and_result(airflow_db, service, node, s3):
+    targets = [
+        PlacementTarget(name="cloud-cpu", kind="oscar"),
+        PlacementTarget(name="hpc-cpu", kind="interlink", node=node, slurm=SlurmOptions(time="5", memory_mib=256)),
+    ]
+    events = []
+    for key, text in (("small.txt", b"1"), ("large.txt", b"12345")):
+        s3.put_bytes("incoming", key, text)
+        events.append(s3.head("incoming", key).to_dict())
+    with DAG("mapped_letters", schedule=None) as dag:
+
+        @task_group
+        def each(event):
+            placed(
+                "infer",
+                targets=targets,
+                policy=RuleBased(
+                    rules=(Rule(target="hpc-cpu", min_size=3, because="three letters or more"),), default="cloud-cpu"
+                ),
+                object_event=event,
+                service=service,
+                image=IMAGE,
+                command=COPY,
+                output_uri=RESULTS,
+                poll_interval=0.3,
+            )
+
+        each.expand(event=events)
+    instances = run(dag)
+    for index, (key, target, text) in enumerate([("small.txt", "cloud-cpu", b"1"), ("large.txt", "hpc-cpu", b"12345")]):
+        result = instances["each.infer.result", index]
+        assert str(result.state) == "success"
+        summary = result.xcom_pull(task_ids="each.infer.result", map_indexes=index)
+        assert (summary["target"], summary["object"]["uri"]) == (target, f"s3://incoming/{key}")
+        manifest = result.xcom_pull(task_ids=f"each.infer.{target.replace('-', '_')}", map_indexes=index)
+        assert s3.read_bytes(f"{manifest['output_uri']}{key}", 100) == text

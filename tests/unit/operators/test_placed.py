@@ -87,7 +87,7 @@ def test_the_job_gets_the_object_as_it_was_when_the_choice_was_made():
     state = context()
     assert choose(dag, state, force="hpc-gpu") == "infer.hpc_gpu"
     pulled = {("infer.choose", "decision"): json.loads(json.dumps(state["ti"].xcoms["decision"]))}
-    state["ti"].xcom_pull = lambda task_ids, key="return_value": pulled.get((task_ids, key))
+    state["ti"].xcom_pull = lambda task_ids, key="return_value", map_indexes=None: pulled.get((task_ids, key))
     task = dag.task_dict["infer.hpc_gpu"]
     rendered = task.render_template(task.object_event, state)
     assert parse_object_event(rendered) == parse_object_event(EVENT)
@@ -133,7 +133,7 @@ def test_result_says_what_was_made_of_what_where_and_why_and_tells_the_asset():
     }  # fmt: skip
     state = context()
     told = {("infer.choose", "decision"): decision, ("infer.hpc_gpu", "return_value"): manifest}
-    state["ti"].xcom_pull = lambda task_ids, key="return_value": told.get((task_ids, key))
+    state["ti"].xcom_pull = lambda task_ids, key="return_value", map_indexes=None: told.get((task_ids, key))
     state["outlet_events"] = Events()
     summary = result.execute(state)
     assert summary["object"] == {"uri": "s3://in/a"}

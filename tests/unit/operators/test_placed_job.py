@@ -78,7 +78,7 @@ class Run:
                 seen["asset_state_store"] = {PLACEMENT_RUNS: self.rows}
         return self.contexts[task_id]
 
-    def pull(self, task_ids, key="return_value"):
+    def pull(self, task_ids, key="return_value", map_indexes=None):
         found = self.contexts.get(task_ids)
         return None if found is None else json.loads(json.dumps(found["ti"].xcoms.get(key)))
 

@@ -200,7 +200,7 @@ def run_job(task, chosen, state, *, seconds, proven=True):
     """What the job task of the chosen target does when its job has ended."""
     job_task = task._job_task(next(each for each in task.targets if each.name == chosen["target"]))
     job_task.set_link_urls = lambda job, slurm_job_id: None
-    state["ti"].xcom_pull = lambda task_ids, key: chosen
+    state["ti"].xcom_pull = lambda task_ids, key, map_indexes: chosen
     start = datetime(2026, 1, 1, tzinfo=UTC)
     phases = {"queued": Phase(start, start), "run": Phase(start, start + timedelta(seconds=seconds))}
     found = replace(manifest("j"), phases=phases) if proven else None

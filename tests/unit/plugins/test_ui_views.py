@@ -149,6 +149,30 @@ def test_a_task_whose_name_begins_alike_is_not_the_decisions_job():
     assert placement_view(row(xcoms={"decision": decision}), [job_view(row())])["state"] == ""
 
 
+def test_each_job_of_a_run_with_several_decisions_shows_the_one_that_led_to_it():
+    def decided(group: str, rate: float) -> dict[str, object]:
+        return {"task_id": f"{group}.hpc", "target": f"hpc of {group}", "cost_per_hour": rate}
+
+    decisions = [(-1, decided("a", 1.0)), (-1, decided("b", 2.0)), (0, decided("c", 3.0)), (1, decided("c", 4.0))]
+    timed = {"phases": {"run": phase(0, 3600)}, "submission_id": "x"}
+
+    def shown(task_id: str, map_index: int = -1) -> tuple[object, object]:
+        found = job_view(row(task_id=task_id, map_index=map_index, xcoms={"return_value": timed}), decisions)
+        return found["target"], found["cost"]
+
+    assert shown("a.hpc") == ("hpc of a", 1.0)
+    assert shown("b.hpc") == ("hpc of b", 2.0)
+    assert shown("c.hpc", 0) == ("hpc of c", 3.0)
+    assert shown("c.hpc", 1) == ("hpc of c", 4.0)
+    # Mapped by itself behind one decision.
+    assert shown("a.hpc", 7) == ("hpc of a", 1.0)
+    assert shown("d.hpc") == ("", None)
+    jobs = [job_view(row(task_id="c.hpc", map_index=n, state=state)) for n, state in ((0, "success"), (1, "failed"))]
+    for index, state in ((0, "success"), (1, "failed")):
+        chosen = row(task_id="c.choose", map_index=index, xcoms={"decision": decisions[2 + index][1]})
+        assert placement_view(chosen, jobs)["state"] == state
+
+
 @given(st.lists(st.floats(0, 1e6), min_size=1, max_size=30))
 def test_the_five_numbers_are_in_order(values):
     found = five_numbers(values)
