@@ -33,7 +33,7 @@ WARM = 4
 LAST = 3
 #: Waits in a round.
 WAITS = 30
-#: KiB that ROUNDS - WARM rounds may add: 0.5 for each wait, where one connection left open holds 50.
+#: KiB that the rounds between the first and the last may add: 0.8 for each wait; one connection left open holds 50.
 MEMORY = 96.0
 
 
@@ -74,11 +74,15 @@ async def rounds(one: Callable[[], Awaitable[None]]) -> list[Held]:
 
 
 def assert_flat(held: list[Held]) -> None:
-    """What leaks grows with each round; how many connections a pool keeps differs a little from one to the next."""
+    """What leaks grows with each round.
+
+    How many connections a pool keeps differs a little from one to the next, and threads that other tests left in this
+    process hold something now and then.
+    """
     first, last = held[:WARM], held[-LAST:]
     assert min(one.descriptors for one in last) <= max(one.descriptors for one in first)
     assert min(one.threads for one in last) <= max(one.threads for one in first)
-    assert last[-1].memory - first[-1].memory <= MEMORY
+    assert min(one.memory for one in last) - max(one.memory for one in first) <= MEMORY
 
 
 def _oscar() -> Starlette:
