@@ -20,7 +20,7 @@ from airflow_provider_oscar.jobs.status import STATUS_WORD_LIMIT, JobStatus
 from airflow_provider_oscar.jobs.summary import storable
 from airflow_provider_oscar.operators.job_outputs import described, reached
 from airflow_provider_oscar.operators.placement_store import RunStore, run_record
-from airflow_provider_oscar.operators.xcoms import pulled
+from airflow_provider_oscar.operators.xcoms import pull_xcom
 from airflow_provider_oscar.placement.patience import patience
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def get_placement(task: JobOperator[Any], context: Context) -> Mapping[str, Any]
     dag = task.get_dag()
     before = () if dag is None else (dag.get_task(task_id) for task_id in task.upstream_task_ids)
     placing = [each.task_id for each in before if hasattr(each, "learn")]
-    decision = pulled(task, context, placing[0], "decision") if placing else None
+    decision = pull_xcom(task, context, placing[0], "decision") if placing else None
     return decision if isinstance(decision, Mapping) else None
 
 

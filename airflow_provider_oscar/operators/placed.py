@@ -25,7 +25,7 @@ from airflow_provider_oscar.operators.job_outputs import PLACES, described, outp
 from airflow_provider_oscar.operators.placed_job import PlacedJobOperator
 from airflow_provider_oscar.operators.placement import WAIT_TIMEOUT, PlacementBranchOperator
 from airflow_provider_oscar.operators.placement_of_many import PlacementOfManyOperator
-from airflow_provider_oscar.operators.xcoms import pulled, pulling
+from airflow_provider_oscar.operators.xcoms import pull_xcom, xcom_expression
 from airflow_provider_oscar.placement.learned import FastestFinish
 from airflow_provider_oscar.placement.policies import PlacementPolicy, check_policy
 from airflow_provider_oscar.placement.targets import PlacementTarget
@@ -62,17 +62,17 @@ class PlacedResultOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, object]:
         """Return the summary, and tell it in the events of the outlets."""
-        manifest = pulled(self, context, self.elsewhere_task_id)
+        manifest = pull_xcom(self, context, self.elsewhere_task_id)
         decided_by = self.elsewhere_task_id if isinstance(manifest, Mapping) else self.choose_task_id
-        decision = as_mapping(pulled(self, context, decided_by, "decision"))
+        decision = as_mapping(pull_xcom(self, context, decided_by, "decision"))
         if not isinstance(manifest, Mapping) and decision:
-            manifest = pulled(self, context, str(decision["task_id"]))
+            manifest = pull_xcom(self, context, str(decision["task_id"]))
         if not isinstance(manifest, Mapping):
             with airflow_errors():
                 raise LostContactError(
                     f"task {self.task_id!r} finds no result of what {self.choose_task_id!r} decided; clear both"
                 )
-        attempts = pulled(self, context, self.elsewhere_task_id, "attempts") or []
+        attempts = pull_xcom(self, context, self.elsewhere_task_id, "attempts") or []
         summary: dict[str, object] = {
             "object": manifest.get("input"),
             "target": manifest.get("placement") or decision.get("target"),
@@ -230,7 +230,7 @@ def placed(
         )
         choose.movable, choose.of_group = speculate, True
         # As it was when the choice was made, whatever becomes of the object meanwhile.
-        chosen = f"{{{{ {pulling(choose.task_id, 'decision')}['object'] | tojson }}}}"
+        chosen = f"{{{{ {xcom_expression(choose.task_id, 'decision')}['object'] | tojson }}}}"
         jobs = [plan.make_task(target, target.task_id, chosen) for target in targets]
         elsewhere = PlacedJobOperator(
             task_id=ELSEWHERE, object_event=chosen, choose_task_id=choose.task_id, trigger_rule="one_failed", **again

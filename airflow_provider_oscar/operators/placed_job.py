@@ -41,7 +41,7 @@ from airflow_provider_oscar.operators.job_waiting import job_trigger
 from airflow_provider_oscar.operators.placed_state import PlacedState, TargetContext
 from airflow_provider_oscar.operators.placement import WAIT_TIMEOUT
 from airflow_provider_oscar.operators.placement_base import PlacementOperator
-from airflow_provider_oscar.operators.xcoms import pulled
+from airflow_provider_oscar.operators.xcoms import pull_xcom
 from airflow_provider_oscar.placement.patience import patience
 from airflow_provider_oscar.placement.policies import PlacementPolicy
 from airflow_provider_oscar.placement.targets import NoTargetError, PlacementTarget, by_name
@@ -149,12 +149,12 @@ class PlacedJobOperator(PlacementOperator):
 
     def _take_over(self, context: Context) -> None:
         """Learn what became of the job task that was chosen before."""
-        decision = as_mapping(pulled(self, context, self.choose_task_id, "decision"))
+        decision = as_mapping(pull_xcom(self, context, self.choose_task_id, "decision"))
         if not decision:
             raise PermanentError(f"task {self.choose_task_id!r} decided nothing, so there is nothing to place again")
         chosen, task_id = str(decision["target"]), str(decision["task_id"])
-        handed = as_mapping(pulled(self, context, task_id, HANDOVER))
-        fault = as_mapping(pulled(self, context, task_id, FAULT))
+        handed = as_mapping(pull_xcom(self, context, task_id, HANDOVER))
+        fault = as_mapping(pull_xcom(self, context, task_id, FAULT))
         if handed:
             self._state.decisions[chosen] = dict(decision)
             self._state.running[chosen] = dict(as_mapping(handed.get("job")))

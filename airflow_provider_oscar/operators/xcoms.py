@@ -11,16 +11,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator, Context
 
-RETURN_VALUE = "return_value"
 
-
-def pulled(task: BaseOperator, context: Context, task_id: str, key: str = RETURN_VALUE) -> Any:
+def pull_xcom(task: BaseOperator, context: Context, task_id: str, key: str = "return_value") -> Any:
     """Return a value, None if there is none.
 
     :param task: that asks.
     :param context: of the task.
     :param task_id: of the other one.
-    :param key: of the value.
+    :param key: of the value; what the task returned by default.
     """
     ti = context["ti"]
     dag = task.get_dag()
@@ -30,7 +28,7 @@ def pulled(task: BaseOperator, context: Context, task_id: str, key: str = RETURN
     return ti.xcom_pull(task_ids=task_id, key=key, map_indexes=ti.map_index if grouped else None)
 
 
-def pulling(task_id: str, key: str) -> str:
+def xcom_expression(task_id: str, key: str) -> str:
     """Return the expression of a template that a task of the same task group renders to the value.
 
     :param task_id: of the other task.
