@@ -20,6 +20,7 @@ from airflow.sdk import AssetAll, AssetAny
 from airflow.sdk.bases.decorator import DecoratedOperator, TaskDecorator, determine_kwargs, task_decorator_factory
 from airflow.sdk.definitions._internal.mixins import ResolveMixin
 from airflow.sdk.definitions.decorators import TaskDecoratorCollection
+from airflow.sdk.definitions.mappedoperator import MappedOperator
 from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException
 from airflow.sdk.execution_time.context import NEVER_EXPIRE, AssetStateStoreAccessor
 from airflow.sdk.observability import stats
@@ -38,6 +39,7 @@ __all__ = [
     "AirflowNotFoundException",
     "AssetStateStoreAccessor",
     "DecoratedOperator",
+    "MappedOperator",
     "ResolveMixin",
     "SharedStreamProducer",
     "TaskDecorator",

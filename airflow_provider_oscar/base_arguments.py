@@ -145,10 +145,7 @@ def check_rendered(task: Any) -> None:
     :param task: an operator with a constructor that :func:`checks_arguments`, once Airflow has rendered it.
     :raises DefinitionError: naming task, argument, value and what was expected.
     """
-    hints: dict[str, object] = {}
-    for kind in reversed(type(task).__mro__):
-        constructor = getattr(kind.__dict__.get("__init__"), _CHECKED, None)
-        hints |= {} if constructor is None else _hints(constructor)
+    hints = argument_types(type(task))
     for name in sorted(hints.keys() & {*task.template_fields}):
         value, display_name = getattr(task, name), f"{name} of task {task.task_id!r}"
         if type(value) is int and takes_text(hints[name]):  # as a DAG that renders to native objects makes of ds_nodash
@@ -157,6 +154,18 @@ def check_rendered(task: Any) -> None:
         check_value(value, hints[name], display_name)
         if hints[name] is not object:  # of an object, it means none
             check_has_value(value, display_name)
+
+
+def argument_types(operator: type) -> dict[str, object]:
+    """Return the types of an operator's arguments, of those of its constructors that :func:`checks_arguments`.
+
+    :param operator: the class.
+    """
+    hints: dict[str, object] = {}
+    for kind in reversed(operator.__mro__):
+        constructor = getattr(kind.__dict__.get("__init__"), _CHECKED, None)
+        hints |= {} if constructor is None else _hints(constructor)
+    return hints
 
 
 #: Attribute of a constructor that :func:`checks_arguments`: what it wraps.

@@ -111,7 +111,7 @@ class InterLinkPodOperator(PodJobOperator):
         "script",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"object_event": "json", "environment": "json"}
-    backend_fields = ("interlink_conn_id", "namespace")
+    backend_fields = ("interlink_conn_id", "namespace", "target")
     operator_extra_links = (SlurmJobLink(), OutputLink())
     ui_color = "#e4dcf5"
 
@@ -197,11 +197,17 @@ class InterLinkPodOperator(PodJobOperator):
     @cached_property
     def backend(self) -> InterLinkBackend:
         """Pods of the namespace on the virtual node."""
-        partition = "" if self.target.slurm is None else self.target.slurm.partition
+        return self.backend_of(vars(self))
+
+    @classmethod
+    def backend_of(cls, arguments: Mapping[str, Any]) -> InterLinkBackend:
+        """Return the pods of the virtual node that arguments of such a task name."""
+        target: PlacementTarget = arguments["target"]
+        partition = "" if target.slurm is None else target.slurm.partition
         return InterLinkBackend(
-            conn_id=self.interlink_conn_id,
-            namespace=self.namespace or "",
-            node=self.target.node,
+            conn_id=arguments["interlink_conn_id"],
+            namespace=arguments["namespace"] or "",
+            node=target.node,
             partition="" if "{" in partition else partition,
         )
 

@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack
 from airflow.sdk import BaseOperator, conf
 
 from airflow_provider_oscar._airflow import airflow_errors
-from airflow_provider_oscar.base_arguments import OperatorArguments, check_rendered
-from airflow_provider_oscar.core.checks import is_template
-from airflow_provider_oscar.core.errors import DefinitionError, OscarProviderError
+from airflow_provider_oscar.base_arguments import OperatorArguments, check_rendered, is_unresolved
+from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.objects import ObjectEvent
 from airflow_provider_oscar.jobs.backend import JobBackend
 from airflow_provider_oscar.jobs.concluded import Concluded
@@ -40,6 +39,7 @@ from airflow_provider_oscar.operators.brief_wait import wait_briefly
 from airflow_provider_oscar.operators.job_access import renew_access
 from airflow_provider_oscar.operators.job_arguments import Reuse, checked_environment, longest_seconds, positive_seconds
 from airflow_provider_oscar.operators.job_building import described_request
+from airflow_provider_oscar.operators.job_ending import abandon_job, kill_job, withdraw_job
 from airflow_provider_oscar.operators.job_inputs import checked_checkpoint, find_objects, named_checkpoint
 from airflow_provider_oscar.operators.job_objects import refuse_directories, take_objects
 from airflow_provider_oscar.operators.job_outcome import (
@@ -61,9 +61,6 @@ if TYPE_CHECKING:
 
     from airflow_provider_oscar.jobs.builder import JobBuilder
     from airflow_provider_oscar.placement.targets import PlacementTarget
-
-#: Seconds that saving the log of a job may take whose task is killed; it is cancelled then in any case.
-KILL_PATIENCE = 15.0
 
 W = TypeVar("W")
 
@@ -93,7 +90,7 @@ class JobOperator(BaseOperator, Generic[W]):
     :param outputs: where outputs go by their names, see :mod:`airflow_provider_oscar.core.output_rules`.
     """
 
-    #: Names of the arguments that say where the job runs; placement looks there while none of them is a template.
+    #: Names of the arguments that say where the job runs; placement looks there while the DAG file says them all.
     backend_fields: tuple[str, ...] = ()
     #: Of a task that :func:`~airflow_provider_oscar.operators.placed.placed` made: the task that places its work again
     #: if its target fails, and whether that also gets a job that waits longer than was expected.
@@ -274,41 +271,28 @@ class JobOperator(BaseOperator, Generic[W]):
 
     def abandon(self) -> str:
         """Cancel what may run at a target that is given up, and say what was seen of its end."""
-        job = self._job or self.asked
-        if job is None or self._lifecycle_of_job is None:
-            return "nothing was submitted"
-        try:
-            return f"job {job.job_id} {self._lifecycle_of_job.cancel(job, patience=KILL_PATIENCE)}"
-        except OscarProviderError as error:
-            return f"whether job {job.job_id} still runs is not known: {error}"
+        return abandon_job(self._job or self.asked, self._lifecycle_of_job)
 
     def withdraw(self, context: Context, job: RunningJob) -> str:
-        """Cancel a job whose work another one has done, take back its result, and say what was seen of its end.
-
-        :param context: of the task.
-        :param job: as it is remembered.
-        """
+        """Cancel a job whose work another one has done, take back its result, and say what was seen of its end."""
         self._job = job
-        if self._lifecycle_of_job is None:
-            self._lifecycle(context)
-        known = self.abandon()
-        try:
-            if self.writes_manifest():
-                self.results.revoke(self.output_conn_id, self.output_uri, job.submission_id)
-        except OscarProviderError as error:
-            self.log.warning("Whether job %s left a second result is not known: %s", job.job_id, error)
-        return known
+        return withdraw_job(self, job, self._lifecycle_of_job or self._lifecycle(context))
 
     def on_kill(self) -> None:
         """Save the job's log and cancel it when the task is killed while it works, be it just about to take it over."""
-        if (job := self._job or self.asked) is not None and self._lifecycle_of_job is not None:
-            known = self._lifecycle_of_job.cancel(job, patience=KILL_PATIENCE)
-            (self.log.info if known.verified else self.log.warning)("Job %s %s", job.job_id, known)
+        kill_job(self, self._job or self.asked, self._lifecycle_of_job)
 
     def observable_backend(self) -> JobBackend[W] | None:
         """Return the backend for a look before the task runs; None if only the task itself can render where it is."""
-        texts = [str(getattr(self, name) or "") for name in self.backend_fields]
-        return None if any(map(is_template, texts)) else self.backend
+        return None if any(is_unresolved(getattr(self, name)) for name in self.backend_fields) else self.backend
+
+    @classmethod
+    def backend_of(cls, arguments: Mapping[str, Any]) -> JobBackend[W] | None:
+        """Return where a task of these arguments runs its jobs, for a look at one that is mapped by itself.
+
+        :param arguments: by name, those of ``backend_fields`` at least; None if such tasks are not looked at.
+        """
+        return None
 
     def _lifecycle(self, context: Context) -> JobLifecycle[W]:
         made = self._lifecycle_of_job = JobLifecycle(

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar, Unpack
+from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
 from airflow_provider_oscar.base_arguments import OperatorArguments, checks_arguments
 from airflow_provider_oscar.core.errors import DefinitionError
@@ -169,7 +169,12 @@ class KubernetesJobOperator(PodJobOperator):
     @cached_property
     def backend(self) -> KubernetesBackend:
         """Pods of the namespace."""
-        return KubernetesBackend(conn_id=self.kubernetes_conn_id, namespace=self.namespace or "")
+        return self.backend_of(vars(self))
+
+    @classmethod
+    def backend_of(cls, arguments: Mapping[str, Any]) -> KubernetesBackend:
+        """Return the pods of the namespace that arguments of such a task name."""
+        return KubernetesBackend(conn_id=arguments["kubernetes_conn_id"], namespace=arguments["namespace"] or "")
 
     def request(self) -> dict[str, object]:
         """Return what is asked for, image and resources included."""

@@ -209,8 +209,18 @@ class OscarJobOperator(JobOperator[OscarWork]):
     @cached_property
     def backend(self) -> OscarBackend:
         """The jobs of the service."""
+        return self.backend_of(vars(self))
+
+    @classmethod
+    def backend_of(cls, arguments: Mapping[str, Any]) -> OscarBackend:
+        """Return the jobs of the service that arguments of such a task name."""
+        members = arguments["members"]
         return OscarBackend(
-            conn_id=self.oscar_conn_id, service=self.service, keep_jobs=self.keep_jobs, members=self.members
+            conn_id=arguments["oscar_conn_id"],
+            service=arguments["service"],
+            keep_jobs=arguments["keep_jobs"],
+            # A placement looks at the service alone, maybe before another task has said which clusters these are.
+            members=members if isinstance(members, Mapping) else None,
         )
 
     @property

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, NoReturn, Unpack
 
 from airflow.sdk import BaseBranchOperator
 
-from airflow_provider_oscar._airflow import airflow_errors
+from airflow_provider_oscar._airflow import MappedOperator, airflow_errors
 from airflow_provider_oscar.base_arguments import OperatorArguments, checks_arguments
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.jobs.backend import JobSystem
@@ -25,6 +25,7 @@ from airflow_provider_oscar.operators.choosing import (
 )
 from airflow_provider_oscar.operators.job import JobOperator
 from airflow_provider_oscar.operators.job_state import parse_object_event
+from airflow_provider_oscar.operators.mapped_job import is_mapped_job, mapped_backend
 from airflow_provider_oscar.operators.placement_base import PlacementOperator
 from airflow_provider_oscar.placement.policies import PlacementPolicy
 from airflow_provider_oscar.placement.targets import NoTargetError, PlacementTarget, TargetObservation
@@ -42,9 +43,11 @@ class PlacementBranchOperator(PlacementOperator, BaseBranchOperator):
     """Follows the task of the target that the policy chooses, and skips the others.
 
     Before it decides it looks at each target, or at the forced one alone: where the job operator runs its jobs that the
-    target's ``task_id`` leads to (the task itself, or the first such task of the task group of that name). A target
-    that is down, full or without its connection is passed over; while that is so of all, the task waits. The decision,
-    with its reasons, is logged and pushed to XCom under ``decision``; a task that joins the branches needs
+    target's ``task_id`` leads to (the task itself, or the first such task of the task group of that name). Of one that
+    is mapped by ``expand()`` it looks where ``partial()`` says, and counts as one job; where connection, service,
+    namespace or target are mapped as well, or templates, it cannot look. A target that is down, full or without its
+    connection is passed over; while that is so of all, the task waits. The decision, with its reasons, is logged and
+    pushed to XCom under ``decision``; a task that joins the branches needs
     ``trigger_rule="none_failed_min_one_success"``.
 
     :param policy: decides; see :mod:`airflow_provider_oscar.placement.policies`.
@@ -143,17 +146,18 @@ class PlacementBranchOperator(PlacementOperator, BaseBranchOperator):
 
     def _system_at(self, target: PlacementTarget) -> JobSystem | None:
         task = self._job_task(target)
-        return None if task is None else task.observable_backend()
+        if isinstance(task, JobOperator):
+            return task.observable_backend()
+        return None if task is None else mapped_backend(task)
 
-    def _job_task(self, target: PlacementTarget) -> JobOperator[object] | None:
+    def _job_task(self, target: PlacementTarget) -> JobOperator[object] | MappedOperator | None:
         tasks: Mapping[str, object] = self.dag.task_dict
         if target.task_id in tasks:
-            task = tasks[target.task_id]
-            return task if isinstance(task, JobOperator) else None
-        group = self.dag.task_group_dict.get(target.task_id)
-        if group is None:
+            behind: Iterable[object] = [tasks[target.task_id]]
+        elif target.task_id in self.dag.task_group_dict:
+            behind = self.dag.task_group_dict[target.task_id].iter_tasks()
+        else:
             raise DefinitionError(
                 f"placement target {target.name!r} names task {target.task_id!r}, which is not in DAG {self.dag_id!r}"
             )
-        jobs = (task for task in group.iter_tasks() if isinstance(task, JobOperator))
-        return next(jobs, None)
+        return next((task for task in behind if isinstance(task, JobOperator) or is_mapped_job(task)), None)

@@ -7,7 +7,7 @@ import math
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from airflow.sdk import DAG, TaskGroup
+from airflow.sdk import DAG, BaseOperator, TaskGroup, task_group
 from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException
 from msgspec.structs import replace
 
@@ -171,6 +171,35 @@ def test_a_task_whose_place_is_a_template_is_not_looked_at(seen):
         task >> OscarJobOperator(task_id="cloud", service="{{ params.service }}", command=["x"], output_uri=OUTPUT)
     assert dag
     assert task.observations() == []
+
+
+def test_tasks_that_are_mapped_by_themselves_are_looked_at(seen):
+    seen["leonardo"] = TargetObservation(name="leonardo", up=False, reason="no ping")
+    with DAG("dag", schedule=None) as dag:
+        task = PlacementBranchOperator(task_id="place", policy=POLICY, targets=[CLOUD, HPC], object_event=EVENT)
+        common = {"command": ["x"], "output_uri": OUTPUT}
+        task >> OscarJobOperator.partial(task_id="cloud", service="svc", **common).expand(environment=[{}, {}])
+        with TaskGroup("hpc"):
+            first = BaseOperator(task_id="first")
+            jobs = InterLinkPodOperator.partial(task_id="run", image="i", target=HPC, **common).expand(environment=[{}])
+            task >> first >> jobs
+    assert dag
+    state = context()
+    assert task.choose_branch(state) == "cloud"
+    assert "no ping" in state["ti"].xcoms["decision"]["rejected"]["hpc-gpu"]
+    assert sorted(seen["looks"]) == ["leonardo", "svc"]
+
+
+def test_a_place_that_a_task_group_maps_is_not_looked_at(seen):
+    @task_group
+    def each(service):
+        choose = PlacementBranchOperator(task_id="place", policy=RuleBased(default="cloud"), targets=[target])
+        choose >> OscarJobOperator(task_id="cloud", service=service, command=["x"], output_uri=OUTPUT)
+
+    target = PlacementTarget(name="cloud", task_id="each.cloud", kind="oscar")
+    with DAG("dag", schedule=None) as dag:
+        each.expand(service=["a", "b"])
+    assert dag.task_dict["each.place"].observations() == []
 
 
 class Rows(dict):  # type: ignore[type-arg]
