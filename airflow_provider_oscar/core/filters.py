@@ -8,7 +8,6 @@ remembered; an object that fits later, because it grew or its sentinel came, is 
 from __future__ import annotations
 
 import fnmatch
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
@@ -17,6 +16,7 @@ from typing import Any
 from airflow_provider_oscar.core.checks import check_fields
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.objects import ObjectEvent
+from airflow_provider_oscar.core.patterns import UserPattern
 from airflow_provider_oscar.core.words import require_word
 
 #: Names that common clients give to unfinished uploads, and hidden files; matched against the last part of the key.
@@ -36,7 +36,8 @@ class ObjectFilter:
     :param suffix: end of the key.
     :param glob: shell pattern, case-sensitive, ``*`` also matches ``/``; without a ``/`` of its own it is matched
         against the last part of the key, else against the whole key.
-    :param regex: Python regular expression, searched for in the whole key.
+    :param regex: Python regular expression, searched for in the whole key; with it, :meth:`accepts` may take a tenth of
+        a second.
     :param min_size: bytes; an object of unknown size does not reach any size above 0.
     :param ignore: shell patterns on the last part of the key; empty to see everything.
     :param empty: ``"run"``: objects of 0 bytes are as others; ``"skip"``: they are left out, until a later version has
@@ -51,7 +52,7 @@ class ObjectFilter:
     min_size: int = 0
     ignore: tuple[str, ...] = DEFAULT_IGNORED
     empty: str = "run"
-    _regex: re.Pattern[str] | None = field(default=None, init=False, repr=False, compare=False)
+    _regex: UserPattern | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         ignore: object = self.ignore
@@ -68,12 +69,7 @@ class ObjectFilter:
                     f"{name} has {len(pattern)} characters: {quoted(pattern)}; expected at most {PATTERN_LIMIT}"
                 )
         if self.regex:
-            try:
-                object.__setattr__(self, "_regex", re.compile(self.regex))
-            except (re.error, OverflowError, RecursionError) as error:
-                raise DefinitionError(
-                    f"regex {quoted(self.regex)} is not a valid regular expression: {error}"
-                ) from error
+            object.__setattr__(self, "_regex", UserPattern(self.regex, "regex"))
 
     @classmethod
     def from_argument(
@@ -119,7 +115,10 @@ class ObjectFilter:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
     def accepts(self, event: ObjectEvent) -> bool:
-        """Tell whether the object is wanted; keys that end in ``/`` are folders and never are."""
+        """Tell whether the object is wanted; keys that end in ``/`` are folders and never are.
+
+        :raises SlowPatternError: if ``regex`` takes too long for its key.
+        """
         name = event.key.rpartition("/")[2]
         if not name or not event.key.startswith(self.prefix) or not event.key.endswith(self.suffix):
             return False

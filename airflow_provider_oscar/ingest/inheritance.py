@@ -18,7 +18,9 @@ from airflow_provider_oscar import _airflow_db as db
 from airflow_provider_oscar import _airflow_events as db_events
 from airflow_provider_oscar import _airflow_states as asset_states
 from airflow_provider_oscar.core.errors import DefinitionError
+from airflow_provider_oscar.core.filters import ObjectFilter
 from airflow_provider_oscar.core.objects import ObjectEvent
+from airflow_provider_oscar.core.patterns import SlowPatternError
 from airflow_provider_oscar.watch.listing import watch_arguments
 
 if TYPE_CHECKING:
@@ -66,7 +68,15 @@ def wanted_by(session: Session, asset_id: int) -> Callable[[ObjectEvent], bool]:
     written = db.find_triggers(session, asset_id) or db.find_watchers(session, db.asset_name(session, asset_id))
     found = (watch_arguments(*each) for each in written)
     filters = [arguments.filter for arguments in found if arguments is not None]
-    return lambda event: not filters or any(each.accepts(event) for each in filters)
+    return lambda event: not filters or any(_wants(each, event) for each in filters)
+
+
+def _wants(chosen: ObjectFilter, event: ObjectEvent) -> bool:
+    try:
+        return chosen.accepts(event)
+    except SlowPatternError as error:
+        log.warning("an object that waited is taken over, whether or not it is wanted: %s", error)
+        return True
 
 
 def left_out(

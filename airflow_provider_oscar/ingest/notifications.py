@@ -37,6 +37,7 @@ from airflow_provider_oscar.core.notification_formats import UnknownFormatError,
 from airflow_provider_oscar.core.notification_pointers import check_pointers, from_pointers
 from airflow_provider_oscar.core.notifications import Notification
 from airflow_provider_oscar.core.objects import ObjectEvent, is_storable
+from airflow_provider_oscar.core.patterns import SlowPatternError
 from airflow_provider_oscar.hooks.dcache import DCacheHook
 from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
 from airflow_provider_oscar.ingest.offset import key_digest
@@ -168,7 +169,7 @@ class NotificationIngester:
                 errors.append(event)
             elif event is None:
                 counts["absent"] += 1
-            elif not rule.filter.accepts(event) or not storable(event):
+            elif not _accepts(rule, event) or not storable(event):
                 counts["ignored"] += 1
             else:
                 events.append(event)
@@ -283,6 +284,14 @@ class NotificationIngester:
                 quoted(fields.get("TopicArn")),
                 quoted(fields.get("Token")),
             )
+
+
+def _accepts(rule: ReceiverRule, event: ObjectEvent) -> bool:
+    try:
+        return rule.filter.accepts(event)
+    except SlowPatternError as error:
+        log.warning("an object of a notification is passed over: %s", error)
+        return False
 
 
 def _keys(notification: Notification) -> list[str]:

@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
-from importlib import import_module
 from typing import ClassVar
 
 import msgspec
 from msgspec.structs import force_setattr
 
-from airflow_provider_oscar.core.errors import DefinitionError, quoted
+from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.objects import ObjectEvent
 from airflow_provider_oscar.core.stored import Moment, read_stored, to_stored
 from airflow_provider_oscar.core.words import require_word
+from airflow_provider_oscar.ingest.group_keys import check_group_key, group_key
 
 #: Objects of one run at most: each task of the run is given all of them when it starts.
 MOST_OBJECTS = 1000
@@ -270,23 +270,11 @@ class Group(Schedule, frozen=True, kw_only=True, tag="group"):
         if self.timeout is not None and self.timeout <= 0:
             raise DefinitionError(f"timeout of a group is {self.timeout}; expected more than 0 seconds, or None")
         require_word(self.on_timeout, _ON_TIMEOUT, "on_timeout of a group")
-        if ":" not in self.key or not re.fullmatch(r"[\w.]+:\w+", self.key):
-            try:
-                re.compile(self.key)
-            except re.error as error:
-                raise DefinitionError(f"key of a group is not a regular expression: {quoted(self.key)}") from error
+        check_group_key(self.key)
 
     def group_key(self, found: ObjectEvent) -> str | None:
         """Return the key of the group that an object belongs to, or None."""
-        if re.fullmatch(r"[\w.]+:\w+", self.key):
-            module, _, name = self.key.partition(":")
-            function: Callable[[ObjectEvent], str | None] = getattr(import_module(module), name)
-            value = function(found)
-            return None if value is None else str(value)
-        match = re.search(self.key, f"{found.container}/{found.key}")
-        if match is None:
-            return None
-        return "/".join(part or "" for part in match.groups()) if match.groups() else match.group()
+        return group_key(self.key, found)
 
     def is_complete(self, names: Sequence[str]) -> bool:
         """Whether a group with members of these names is complete."""

@@ -11,9 +11,11 @@ from typing import Any
 
 from airflow.triggers.base import TriggerEvent
 
+from airflow_provider_oscar.core.backoff import describe
 from airflow_provider_oscar.core.errors import quoted
 from airflow_provider_oscar.core.filters import FilterArgument, ObjectFilter
 from airflow_provider_oscar.core.objects import ObjectEvent
+from airflow_provider_oscar.core.patterns import SlowPatternError
 from airflow_provider_oscar.core.words import require_word
 from airflow_provider_oscar.triggers.stored import StoredTrigger
 from airflow_provider_oscar.watch.arguments.base import WatchArguments
@@ -101,7 +103,12 @@ class ObjectsTrigger(StoredTrigger):
         producer = WatchProducer(self.watch().source)
         try:
             found = await wait_for_first(
-                producer, self._accepts, since=since, sentinel=self.sentinel, one_listing=one_listing
+                producer,
+                self._accepts,
+                since=since,
+                sentinel=self.sentinel,
+                one_listing=one_listing,
+                in_thread=bool(self.filter.regex),
             )
         finally:
             await producer.aclose()
@@ -109,13 +116,15 @@ class ObjectsTrigger(StoredTrigger):
 
     def _accepts(self, found: ObjectEvent) -> bool:
         """Whether an object is of interest, and one that Airflow can hold: a name that it cannot ends the triggerer."""
-        if not self.filter.accepts(found):
+        if found.key in self._skipped:
             return False
         try:
+            if not self.filter.accepts(found):
+                return False
             require_storable(found)
-        except ValueError as error:
-            if found.key not in self._skipped and len(self._skipped) < _MOST_TOLD:
+        except (ValueError, SlowPatternError) as error:
+            if len(self._skipped) < _MOST_TOLD:
                 self._skipped.add(found.key)
-                log.warning("key %s is skipped: %s", quoted(found.key), quoted(error))
+                log.warning("key %s is skipped: %s", quoted(found.key), describe(error))
             return False
         return True

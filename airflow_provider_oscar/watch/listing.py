@@ -7,9 +7,10 @@ import contextlib
 from collections.abc import AsyncGenerator, Callable, Mapping
 from importlib import import_module
 
-from airflow_provider_oscar.core.errors import DefinitionError, PermanentError, quoted
+from airflow_provider_oscar.core.errors import DefinitionError, PermanentError, counted, quoted
 from airflow_provider_oscar.core.filters import Sentinels
 from airflow_provider_oscar.core.objects import ObjectEvent
+from airflow_provider_oscar.core.patterns import SlowPatternError
 from airflow_provider_oscar.watch.arguments.base import WatchArguments
 from airflow_provider_oscar.watch.sources.notified import NotifiedSource
 
@@ -36,7 +37,8 @@ async def list_objects(
 
     :param arguments: of the watcher.
     :param takes: a further condition.
-    :raises PermanentError: if entries of the listing cannot be read, so that objects may be missing.
+    :raises PermanentError: if entries of the listing cannot be read, or keys take the filter's regular expression too
+        long, so that objects may be missing.
     :raises OscarProviderError: if the place cannot be listed.
     """
     source = arguments.source()
@@ -44,13 +46,22 @@ async def list_objects(
     sentinels = Sentinels(arguments.sentinel) if arguments.sentinel else None
     held: list[ObjectEvent] = []
     unreadable = 0
+    slow: list[SlowPatternError] = []
+
+    def wanted(found: ObjectEvent) -> bool:
+        try:
+            return takes(found) and arguments.filter.accepts(found)
+        except SlowPatternError as error:
+            slow.append(error)
+            return False
+
     try:
         async with contextlib.aclosing(listing.full_listing()) as pages:
             async for page in pages:
                 unreadable += page.unreadable
                 if sentinels is not None:
                     sentinels.note(page.events)
-                chosen = [each for each in page.events if arguments.filter.accepts(each) and takes(each)]
+                chosen = [each for each in page.events if wanted(each)]
                 if sentinels is None:
                     yield chosen
                 else:
@@ -63,6 +74,11 @@ async def list_objects(
         raise PermanentError(
             f"{unreadable} entries of {arguments.display_name()} cannot be read, so objects may be missing; all others "
             "were taken in"
+        )
+    if slow:
+        raise PermanentError(
+            f"{counted(len(slow), 'object')} of {arguments.display_name()} cannot be judged; all others were taken in. "
+            f"The first: {slow[0]}"
         )
 
 

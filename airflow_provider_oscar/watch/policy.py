@@ -27,6 +27,7 @@ class Policy:
     :param quiet_period: how long an object must look the same before it counts as complete.
     :param strategy: how it is remembered what was reported: ``timestamp``, ``snapshot`` or ``cursor``.
     :param sentinel: name or ending of the file that says that others are complete; empty for none.
+    :param in_thread: ``accepts`` may take a tenth of a second for one object, so that it is asked in a thread.
     """
 
     accepts: Callable[[ObjectEvent], bool]
@@ -35,6 +36,7 @@ class Policy:
     quiet_period: timedelta = timedelta(0)
     strategy: str = next(iter(STRATEGIES))
     sentinel: str = ""
+    in_thread: bool = False
 
     @property
     def holds_back(self) -> bool:

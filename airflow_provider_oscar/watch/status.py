@@ -34,7 +34,7 @@ class WatcherStatus(msgspec.Struct, frozen=True, kw_only=True):
     :param known: versions remembered.
     :param emitted: versions emitted.
     :param waiting: objects that wait for their sentinel, a quiet period, or to stop changing.
-    :param skipped: objects whose names Airflow cannot store.
+    :param skipped: objects whose names Airflow cannot store, or take the regular expression of the filter too long.
     :param filtered: objects the filter left out.
     :param empty: of these, objects of 0 bytes.
     :param directories: of these, directory markers: keys that end in ``/``.

@@ -134,7 +134,7 @@ class Watcher:
             page.needs_full_listing |= bool(page.events)
             return ()
         listing = _Listing(None) if page.incremental or self._listing is None else self._listing
-        candidates = self._candidates(page, listing)
+        candidates = await self._candidates(page, listing)
         self._emitting = self._release(candidates, page, listing)
         return sorted(self._emitting.values(), key=lambda event: (event.modified, event.key))
 
@@ -152,7 +152,7 @@ class Watcher:
         sentinels = Sentinels(self._policy.sentinel) if self._policy.sentinel else None
         return _Listing({} if self._forgetting.due or not self._storable else None, sentinels)
 
-    def _candidates(self, page: Page, listing: _Listing) -> dict[int, ObjectEvent]:
+    async def _candidates(self, page: Page, listing: _Listing) -> dict[int, ObjectEvent]:
         """Return the objects of interest that are not known, and note what the page showed."""
         if listing.sentinels is not None:
             listing.sentinels.note(page.events)
@@ -167,12 +167,13 @@ class Watcher:
         if self._again_since is not None:
             recent = zip(digests, page.events, strict=True)
             new |= {digest: each for digest, each in recent if each.modified >= self._again_since}
-        candidates: dict[int, ObjectEvent] = {}
-        for digest, event in new.items():
-            if self._is_wanted(event):
-                candidates[digest] = event
-            else:
-                self._passed.add(digest)
+        if new and self._policy.in_thread:
+            return await asyncio.get_running_loop().run_in_executor(own_thread("watch-match"), self._wanted, new)
+        return self._wanted(new)
+
+    def _wanted(self, new: Mapping[int, ObjectEvent]) -> dict[int, ObjectEvent]:
+        candidates = {digest: event for digest, event in new.items() if self._is_wanted(event)}
+        self._passed.update(new.keys() - candidates.keys())
         return candidates
 
     def _is_wanted(self, event: ObjectEvent) -> bool:
@@ -186,7 +187,7 @@ class Watcher:
             require_storable(event)
         except Exception as error:  # noqa: BLE001 - one poisoned key must not hide the others
             self.status = replace(self.status, skipped=self.status.skipped + 1)
-            log.warning("%s: key %s is skipped: %s", self._name, quoted(event.key), quoted(error))
+            log.warning("%s: key %s is skipped: %s", self._name, quoted(event.key), describe(error))
             return False
         return True
 

@@ -17,8 +17,8 @@ NAME = PACKAGE.name
 #: What ``from airflow.sdk import DAG`` does not load, and takes tenths of a second or need not be installed.
 SLOW = (
     "airflow.api_fastapi", "airflow.assets", "airflow.models", "airflow.providers", "airflow.serialization",
-    "airflow.timetables", "boto3", "botocore", "confluent_kafka", "fastapi", "kubernetes", "pyarrow", "urllib3",
-    "webdav4",
+    "airflow.timetables", "boto3", "botocore", "confluent_kafka", "fastapi", "kubernetes", "pyarrow", "regex",
+    "urllib3", "webdav4",
 )  # fmt: skip
 #: Of ours, that are worth an import in a function; one takes about a millisecond.
 MANY = 10

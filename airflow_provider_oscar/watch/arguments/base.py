@@ -159,6 +159,7 @@ class WatchArguments(ABC):
             quiet_period=self.held_back,
             strategy=self.algorithm,
             sentinel=self.sentinel,
+            in_thread=bool(self.filter.regex),
         )
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from contextlib import aclosing
 from datetime import datetime
@@ -12,9 +13,12 @@ from airflow_provider_oscar.core.filters import Sentinels
 from airflow_provider_oscar.core.objects import ObjectEvent, Reason
 from airflow_provider_oscar.watch.producer import WatchProducer
 from airflow_provider_oscar.watch.source import Page
+from airflow_provider_oscar.watch.threads import own_thread
 
 #: Most objects returned; they go through a trigger event and XCom.
 BATCH_LIMIT = 1000
+#: Thread in which regular expressions are matched.
+_MATCHING = "sensor-match"
 
 
 class Since:
@@ -39,7 +43,7 @@ class Since:
             self._found = []
             self._sentinels = Sentinels(self._sentinel) if self._sentinel else None
         if self._sentinels is None:
-            self._found += [event for event in page.events if self._accepts(event) and self._is_new(event)]
+            self._found += [event for event in page.events if self._is_new(event) and self._accepts(event)]
             return self._ordered(self._found) if page.last or page.incremental else []
         self._sentinels.note(page.events)
         self._found += [event for event in page.events if self._accepts(event)]
@@ -71,17 +75,23 @@ async def wait_for_first(
     since: datetime | None,
     sentinel: str = "",
     one_listing: bool = False,
+    in_thread: bool = False,
 ) -> list[ObjectEvent]:
     """Wait for the first listing (or notification) that shows new objects; return them, oldest first.
 
     :param since: store's time from which on objects are new; None to take all. A file that was moved in is new.
     :param sentinel: name or ending of the file that says that others are complete; objects are then as new as it.
     :param one_listing: end with the first complete listing, whatever it shows.
+    :param in_thread: ``accepts`` may take a tenth of a second for one object, so that it is asked in a thread.
     """
     strategy = Since(accepts, since, sentinel)
     async with aclosing(producer.open_stream()) as pages:
         async for page, payload in pages:
-            found = strategy.process(page)
+            if in_thread:
+                loop = asyncio.get_running_loop()
+                found = await loop.run_in_executor(own_thread(_MATCHING), strategy.process, page)
+            else:
+                found = strategy.process(page)
             await producer.advance([AdvanceItem(payload, AdvanceOutcome(acked=1, failed=0))])
             if found or (one_listing and page.last):
                 return found[:BATCH_LIMIT]

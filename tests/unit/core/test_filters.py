@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.filters import ObjectFilter, Sentinels
 from airflow_provider_oscar.core.objects import ObjectEvent, StoreType
+from airflow_provider_oscar.placement.policies import Rule
+from airflow_provider_oscar.placement.targets import PlacementRequest
 
 
 def written(key: str, size: int | None = 1) -> ObjectEvent:
@@ -64,6 +66,17 @@ def test_an_empty_object_of_unknown_size_passes_without_a_minimum():
 def test_a_broken_regular_expression_is_found_when_the_dag_is_parsed(regex):
     with pytest.raises(DefinitionError, match="is not a valid regular expression"):
         ObjectFilter(regex=regex)
+
+
+@pytest.mark.timeout(60)  # in exponential time they would not end at all
+@pytest.mark.parametrize(
+    "glob", ["*a" * 200 + "b", "*a*/" * 100, "*" + "?" * 500 + "b", "*[ab]" * 100, "**" * 200 + "c"]
+)
+def test_no_glob_takes_long_for_any_name(glob):
+    name = "a" * 4000 + "!"
+    assert not ObjectFilter(glob=glob).accepts(written(name))
+    assert ObjectFilter(ignore=(glob,)).accepts(written(name))
+    assert not Rule(target="here", key_glob=glob).matches(PlacementRequest(key=name))
 
 
 @pytest.mark.parametrize("field", ["regex", "glob"])

@@ -146,7 +146,7 @@ def test_schedules_hold_what_was_asked_for() -> None:
         (lambda new: new.batch(size=0), "size 1 to 1000"),
         (lambda new: new.batch(size=1001), "size 1 to 1000"),
         (lambda new: new.batch(wait=-1), "wait >= 0"),
-        (lambda new: new.group(key="(", complete=2), "not a regular expression"),
+        (lambda new: new.group(key="(", complete=2), "not a valid regular expression"),
         (lambda new: new.group(key="x", complete=[]), "needs one of"),
         (lambda new: new.group(key="x", complete=0), "expected 1 to 1000"),
         (lambda new: new.group(key="x", complete=1, timeout=0), "more than 0 seconds"),

@@ -6,10 +6,12 @@ from __future__ import annotations
 import re
 from datetime import datetime, timedelta
 
+import pytest
 from airflow.models.dagrun import RUN_ID_REGEX
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_provider_oscar.core import patterns
 from airflow_provider_oscar.ingest.policies import (
     Batch,
     Each,
@@ -120,3 +122,14 @@ def test_a_group_may_be_completed_by_a_sentinel() -> None:
     policy = Group(key=r"(run_\d+)", sentinel="*.done")
     assert not policy.is_complete(["d/run_1.h5"])
     assert policy.is_complete(["d/run_1.h5", "d/run_1.done"])
+
+
+def test_an_object_whose_group_takes_too_long_to_tell_has_none_and_is_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(patterns, "SEARCH_SECONDS", 0.01)
+    hostile = "a" * 1000 + "!"
+    plan = Group(key="((?:a+)+)$", count=1).plan(events_of([(hostile, ""), ("aa", "")]), {}, NOON, repeated=set())
+    assert [run.events for run in plan.runs] == [(2,)]
+    assert plan.handled == [1]
+    assert "key of a group '((?:a+)+)$' takes more than 0.01 s" in caplog.text

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
+from airflow_provider_oscar.core import patterns
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.objects import ObjectEvent
 from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
@@ -47,6 +48,21 @@ async def found_by(trigger: ObjectsTrigger, monkeypatch: pytest.MonkeyPatch, *ob
     monkeypatch.setattr(S3_CONNECTIONS, "open_hook", lambda _: hook)
     (event,) = [event async for event in trigger.run()]
     return [found["key"] for found in event.payload["objects"]]
+
+
+async def test_a_key_that_takes_an_expression_too_long_is_told_once_and_hides_no_other(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(patterns, "SEARCH_SECONDS", 0.01)
+    trigger = ObjectsTrigger(
+        kind="s3",
+        location={"conn_id": "store", "bucket": "bucket"},
+        filter={"regex": "(a+)+$"},
+        poll_interval=0.001,
+    )
+    found = await found_by(trigger, monkeypatch, listed("a" * 1000 + "!"), listed("b"), listed("aa"))
+    assert found == ["aa"]
+    assert caplog.text.count("regex '(a+)+$' takes more than 0.01 s") == 1
 
 
 def test_the_sensor_starts_at_the_stores_time(monkeypatch: pytest.MonkeyPatch) -> None:

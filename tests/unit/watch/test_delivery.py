@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from airflow_provider_oscar.core import patterns
 from airflow_provider_oscar.triggers.objects import S3NewObjectTrigger
 from airflow_provider_oscar.watch import producer
 from tests.unit.watch.conftest import FakeBucket, FakeStore, FakeTriggerer, listed, quiet, use_fakes
@@ -151,6 +152,20 @@ async def test_poisoned_keys_are_skipped_and_told(bucket: FakeBucket, caplog: py
         await triggerer.list_once()
     assert sorted(triggerer.keys()) == ["also good\n../'\"", "good"]
     assert caplog.text.count("is skipped") == 2
+
+
+async def test_a_key_that_takes_an_expression_too_long_hides_no_other(
+    bucket: FakeBucket, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patterns, "SEARCH_SECONDS", 0.01)
+    hostile = "a" * 1000 + "!"
+    fill(bucket, "aaa", hostile, "aab")
+    async with FakeTriggerer(bucket, watcher("slow", regex="(a+)+$"), watcher("other")) as triggerer:
+        await triggerer.list_once()
+        await triggerer.list_once()
+    assert (triggerer.keys("slow"), triggerer.keys("other")) == (["aaa"], ["aaa", hostile, "aab"])
+    (told,) = (record.getMessage() for record in caplog.records if "is skipped" in record.getMessage())
+    assert "regex '(a+)+$' takes more than 0.01 s" in told
 
 
 async def test_a_state_store_that_is_away_delays_and_loses_nothing(
