@@ -21,12 +21,18 @@ from airflow.sdk.bases.decorator import DecoratedOperator, TaskDecorator, determ
 from airflow.sdk.definitions._internal.mixins import ResolveMixin
 from airflow.sdk.definitions.decorators import TaskDecoratorCollection
 from airflow.sdk.definitions.mappedoperator import MappedOperator
-from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException
+from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException, AirflowSkipException
 from airflow.sdk.execution_time.context import NEVER_EXPIRE, AssetStateStoreAccessor
 from airflow.sdk.observability import stats
 from airflow.triggers.shared_stream import AdvanceItem, AdvanceOutcome, SharedStreamProducer
 
-from airflow_provider_oscar.core.errors import AccessError, DefinitionError, OscarProviderError, PermanentError
+from airflow_provider_oscar.core.errors import (
+    AccessError,
+    DefinitionError,
+    JobSkippedError,
+    OscarProviderError,
+    PermanentError,
+)
 
 if TYPE_CHECKING:
     from airflow.sdk import Asset
@@ -69,11 +75,13 @@ def airflow_errors() -> Iterator[None]:
 
     A :class:`PermanentError`, a :class:`DefinitionError` or an undefined connection fails the task at once
     whatever ``retries`` says; :class:`TransientError`, :class:`LostContactError` and :class:`AccessError` pass, so that
-    Airflow retries them. In the task's log the one sentence that matters comes first, as a line of its own, then what
-    led to it; the frames of all exceptions are logged at debug.
+    Airflow retries them; a :class:`JobSkippedError` skips the task. In the task's log the one sentence that matters
+    comes first, as a line of its own, then what led to it; the frames of all exceptions are logged at debug.
     """
     try:
         yield
+    except JobSkippedError as skipped:
+        raise AirflowSkipException(str(skipped)) from None  # Airflow logs it, and it is no error
     except (OscarProviderError, AirflowNotFoundException) as error:
         _explain(error)
         final = isinstance(error, (DefinitionError, PermanentError, AirflowNotFoundException))

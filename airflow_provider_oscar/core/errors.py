@@ -10,6 +10,7 @@
     ├── PermanentError                         give up: the same attempt would fail the same way
     │   ├── BadInputError                      the object itself is at fault
     │   └── JobFailedError                     the job ran and failed, or could not be run
+    ├── JobSkippedError                        nothing: the job itself said that there was nothing to do
     └── LostContactError                       the outcome is not known; look again before repeating
 
 :func:`airflow_provider_oscar._airflow.airflow_errors` is the one place that turns these into what
@@ -79,6 +80,10 @@ class BadInputError(PermanentError):
 
 class JobFailedError(PermanentError):
     """The job was refused, was cancelled, or ended without a manifest that proves success."""
+
+
+class JobSkippedError(OscarProviderError):
+    """The job ended with an exit code that marks its task as skipped; that is neither a success nor a failure."""
 
 
 class LostContactError(OscarProviderError):

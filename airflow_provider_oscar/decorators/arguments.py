@@ -8,7 +8,7 @@ compares names and types with the operators' constructors.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from inspect import Parameter, Signature, signature
 from typing import TYPE_CHECKING, Any, Required, TypeAlias, TypedDict, TypeVar, cast
@@ -49,6 +49,7 @@ class JobArguments(DecoratorArguments, total=False):
     inputs: object
     resume_from: object
     outputs: Mapping[str, object] | None
+    skip_on_exit_code: int | Collection[int] | None
 
 
 class PodArguments(JobArguments, total=False):

@@ -20,10 +20,10 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import conf
-from airflow.sdk.exceptions import AirflowException
+from airflow.sdk.exceptions import AirflowException, AirflowSkipException
 
 from airflow_provider_oscar._airflow import DecoratedOperator, airflow_errors, context_arguments
-from airflow_provider_oscar.core.errors import DefinitionError, JobFailedError, OscarProviderError
+from airflow_provider_oscar.core.errors import DefinitionError, JobFailedError, JobSkippedError, OscarProviderError
 from airflow_provider_oscar.jobs.environment import (
     ARCHIVE,
     Requirements,
@@ -189,6 +189,8 @@ class FunctionJobOperator(DecoratedOperator, JobOperator[object]):
         """Return the function's value, or raise its error with the traceback of where it ran."""
         try:
             found = run()
+        except AirflowSkipException:
+            raise
         except (AirflowException, OscarProviderError) as error:
             trace = self._traceback()
             if not trace:
@@ -256,6 +258,11 @@ class FunctionJobOperator(DecoratedOperator, JobOperator[object]):
                 for line in process.stdout:
                     self.log.info("%s", line.rstrip("\n"))
             raised = places["output"] / EXCEPTION
+            if process.returncode in self.skip_on_exit_code:
+                raise JobSkippedError(
+                    f"the function of task {self.task_id!r} ended with exit code {process.returncode}, which skips its "
+                    "task (skip_on_exit_code)"
+                )
             if process.returncode != 0:
                 trace = read_exception(raised.read_bytes() if raised.exists() else None)
                 raise JobFailedError(

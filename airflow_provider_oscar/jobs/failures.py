@@ -12,6 +12,7 @@ from airflow_provider_oscar.core.errors import (
     BadInputError,
     DefinitionError,
     JobFailedError,
+    JobSkippedError,
     LostContactError,
     OscarProviderError,
     TransientError,
@@ -49,7 +50,7 @@ def job_error(
 ) -> OscarProviderError:
     """Return the error for a job that did not succeed.
 
-    :param outcome: FAILED or LOST.
+    :param outcome: FAILED or LOST, or SKIPPED.
     :param manifest: if there is one, it counts more than anything else.
     :param display_name: connection and service or pod, for the message.
     :param object_uri: the object that was processed, if any.
@@ -60,6 +61,8 @@ def job_error(
     """
     of_object = f" (object {quoted(object_uri)})" if object_uri else ""
     seen = f"{display_name}: {outcome.reason}{of_object}"
+    if outcome.state is OutcomeState.SKIPPED:
+        return JobSkippedError(seen)
     proven = manifest if outcome.state is OutcomeState.FAILED else None
     if proven is None and exit_code is not None:
         seen += f"; container exit code {exit_code}"

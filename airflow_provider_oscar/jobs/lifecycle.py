@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Generic, Literal, TypeVar
@@ -18,7 +18,6 @@ from typing import Generic, Literal, TypeVar
 from airflow_provider_oscar.core.cancellation import Cancellation
 from airflow_provider_oscar.core.errors import (
     OscarProviderError,
-    PermanentError,
     TransientError,
     faults_of_target,
     quoted,
@@ -31,10 +30,12 @@ from airflow_provider_oscar.jobs.backend import JobBackend
 from airflow_provider_oscar.jobs.concluded import Concluded, Log
 from airflow_provider_oscar.jobs.failures import job_error
 from airflow_provider_oscar.jobs.manifest import Manifest
-from airflow_provider_oscar.jobs.outcome import OutcomeState, evaluate, proves_success
+from airflow_provider_oscar.jobs.outcome import JobOutcome, OutcomeState, evaluate, proves_success
+from airflow_provider_oscar.jobs.ownership import check_owner
 from airflow_provider_oscar.jobs.running import RunningJob
 from airflow_provider_oscar.jobs.signing import is_authentic
 from airflow_provider_oscar.jobs.status import JobEvent, JobStatus, JsonObject
+from airflow_provider_oscar.jobs.store_pauses import call_patiently
 from airflow_provider_oscar.jobs.time_limits import too_late
 
 #: How long a manifest may still be on its way after the job ended.
@@ -43,7 +44,6 @@ MANIFEST_GRACE = timedelta(seconds=60)
 #: What becomes of a pod whose job has ended.
 KeepPod = Literal["never", "on_failure", "always"]
 
-T = TypeVar("T")
 W = TypeVar("W")
 
 
@@ -69,6 +69,7 @@ class JobLifecycle(Generic[W]):
     :param pauses: seconds between attempts to read the store, or to prepare a job with what is in it, while it is away:
         a store that restarts fails no task, whatever its ``retries``.
     :param sleep: waits them.
+    :param skips: exit codes by which the command says that there was nothing to do.
     :param keep: whether what an ended job leaves on the compute side stays there, for people to look at.
     """
 
@@ -84,6 +85,7 @@ class JobLifecycle(Generic[W]):
     finish: Callable[[RunningJob, Manifest | None], None] = lambda job, manifest: None
     observe: Callable[[RunningJob, str], Manifest | None] | None = None
     save_log: Callable[[RunningJob, Iterable[bytes]], str] | None = None
+    skips: Collection[int] = ()
     keep: KeepPod = "never"
     show: Callable[[RunningJob, str], None] | None = None
     report: Callable[[OutcomeState, Manifest | None], None] = lambda state, manifest: None
@@ -100,18 +102,13 @@ class JobLifecycle(Generic[W]):
         :param fresh: adopt nothing and believe nothing that was there before.
         :raises PermanentError: if a job of the name belongs to somebody else.
         """
-        if not fresh:
-            manifest = self._manifest(job, log="")
-            if manifest is not None and manifest.succeeded:
-                self.log.info("Job %s: %s; nothing is submitted again", job.submission_id, manifest.summary)
-                self.finish(job, manifest)
-                self._cleanup_earlier(job, manifest)
-                return self._concluded(manifest, job, JobStatus(JobPhase.SUCCEEDED))
+        if not fresh and (concluded := self._concluded_before(job)) is not None:
+            return concluded
         if (new := self._start_new(job, prepare)) is not None:
             return new
         with faults_of_target():
             status = self.backend.status(job.job_id)
-        self._check_owner(job, status)
+        check_owner(job, status, display_name=self.describe(job))
         same = not fresh and status.owner in ("", job.owner)
         if same and status.phase.active:
             self.log.info("%s; this try adopts it", status.describe(job.job_id))
@@ -142,6 +139,23 @@ class JobLifecycle(Generic[W]):
         self.remember(job)
         return job
 
+    def _concluded_before(self, job: RunningJob) -> Concluded | None:
+        """Return the result of a job that succeeded before; None if nothing proves it."""
+        manifest = self._manifest(job, log="")
+        if manifest is not None and manifest.succeeded:
+            self.log.info("Job %s: %s; nothing is submitted again", job.submission_id, manifest.summary)
+            self.finish(job, manifest)
+            self._cleanup_earlier(job, manifest)
+            return self._concluded(manifest, job, JobStatus(JobPhase.SUCCEEDED))
+        outcome = self._outcome(job, manifest, JobPhase.UNKNOWN)
+        # That there was nothing to do counts for the run in which it was found, and for no other.
+        if outcome.state is OutcomeState.SKIPPED and manifest is not None and job.submitted_at:
+            ended = JobStatus(JobPhase.FAILED)
+            self._cleanup_earlier(job, manifest)
+            self.note(job, ended, manifest)
+            raise self._error(outcome, manifest, job, ended)
+        return None
+
     def _start_new(self, job: RunningJob, prepare: Callable[[RunningJob], W]) -> RunningJob | None:
         """Submit a job of which no earlier try is known; None if it has to be looked for all the same."""
         if job.submitted_at or job.job_id != job.submission_id:
@@ -167,17 +181,7 @@ class JobLifecycle(Generic[W]):
     def _remembered_work(self, job: RunningJob, prepare: Callable[[RunningJob], W]) -> W:
         """Remember the job, so that whatever happens to this process the next try looks for it; then make the work."""
         self.remember(job)
-        return self._patiently(lambda: prepare(job))
-
-    def _check_owner(self, job: RunningJob, status: JobStatus) -> None:
-        """Refuse to touch a job of the same name that is not this Airflow's."""
-        if not status.owner or not job.owner or status.phase is JobPhase.ABSENT:
-            return
-        if status.owner.partition(".")[0] != job.owner.partition(".")[0]:
-            raise PermanentError(
-                f"{self.describe(job)} exists and belongs to somebody else ({quoted(status.owner)}); it is neither "
-                "adopted nor removed: delete it, or use another namespace or [oscar] deployment_id"
-            )
+        return call_patiently(lambda: prepare(job), self.pauses, log=self.log, sleep=self.sleep)
 
     def conclude(self, job: RunningJob, event: JsonObject) -> Concluded | None:
         """Return the result of a job that succeeded, None if it is too early to tell.
@@ -201,14 +205,7 @@ class JobLifecycle(Generic[W]):
     def _decide(self, job: RunningJob, status: JobStatus, age: timedelta) -> Concluded | None:
         log = "" if status.phase is JobPhase.ABSENT else self._read_log(job)
         manifest = self._manifest(job, log) or self._observed(job, status, log)
-        outcome = evaluate(
-            job.submission_id,
-            manifest,
-            status.phase,
-            age=age,
-            grace=self.grace,
-            submitted_at=parse_iso(job.submitted_at),
-        )
+        outcome = self._outcome(job, manifest, status.phase, age)
         if outcome.state is OutcomeState.RUNNING:
             self.log.info("%s", outcome.reason)
             return None
@@ -220,10 +217,21 @@ class JobLifecycle(Generic[W]):
             self.finish(job, manifest)
         else:
             self._finish(job, manifest)
-        self._cleanup(job, manifest, succeeded=outcome.state is OutcomeState.SUCCEEDED)
+        self._cleanup(job, manifest, succeeded=outcome.state in (OutcomeState.SUCCEEDED, OutcomeState.SKIPPED))
         if outcome.state is OutcomeState.SUCCEEDED and manifest is not None:
             return Concluded(manifest, job, status)
-        raise job_error(
+        raise self._error(outcome, manifest, job, status, log)
+
+    def _outcome(
+        self, job: RunningJob, manifest: Manifest | None, phase: JobPhase, age: timedelta = timedelta(0)
+    ) -> JobOutcome:
+        at, grace = parse_iso(job.submitted_at), self.grace
+        return evaluate(job.submission_id, manifest, phase, age=age, grace=grace, submitted_at=at, skips=self.skips)
+
+    def _error(
+        self, outcome: JobOutcome, manifest: Manifest | None, job: RunningJob, status: JobStatus, log: str = ""
+    ) -> OscarProviderError:
+        return job_error(
             outcome,
             manifest,
             display_name=self.backend.display_name,
@@ -248,7 +256,8 @@ class JobLifecycle(Generic[W]):
         marked = self._marked(job, log) if log else None
         whole = marked is not None and not marked.truncated
         try:
-            stored = self.read_manifest(job) if whole else self._patiently(lambda: self.read_manifest(job))
+            pauses = () if whole else self.pauses
+            stored = call_patiently(lambda: self.read_manifest(job), pauses, log=self.log, sleep=self.sleep)
         except TransientError as error:
             if not whole:
                 raise
@@ -262,16 +271,6 @@ class JobLifecycle(Generic[W]):
             )
             stored = None
         return stored or marked
-
-    def _patiently(self, call: Callable[[], T]) -> T:
-        """Call again and again while the other side is away, as long as ``pauses`` says."""
-        for pause in self.pauses:
-            try:
-                return call()
-            except TransientError as error:
-                self.log.warning("%s; trying again in %.0f s", error, pause)
-                self.sleep(pause)
-        return call()
 
     def _marked(self, job: RunningJob, log: str) -> Manifest | None:
         return Manifest.from_marker(log, job.submission_id, lambda manifest: self._is_authentic(job, manifest))
@@ -352,7 +351,7 @@ class JobLifecycle(Generic[W]):
             return
         try:
             status = self.backend.status(job.job_id)
-            self._check_owner(job, status)
+            check_owner(job, status, display_name=self.describe(job))
         except OscarProviderError as error:
             self.log.warning("Whether job %s left something behind cannot be seen: %s", job.job_id, error)
             return

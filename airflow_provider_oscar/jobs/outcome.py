@@ -8,6 +8,7 @@ proves success.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -29,6 +30,8 @@ class OutcomeState(StrEnum):
     """Proven by its manifest."""
     FAILED = "failed"
     """Said so by its manifest, or ended without one after the compute side reported failure."""
+    SKIPPED = "skipped"
+    """Its manifest says that the command ended with an exit code that its author gave this meaning."""
     LOST = "lost"
     """It ended or vanished without a manifest: neither success nor failure is proven."""
 
@@ -54,6 +57,7 @@ def evaluate(
     age: timedelta,
     grace: timedelta,
     submitted_at: datetime | None = None,
+    skips: Collection[int] = (),
 ) -> JobOutcome:
     """Decide how a job stands.
 
@@ -66,6 +70,7 @@ def evaluate(
     :param grace: how long the manifest may still be on its way after the compute side reported an end
         or does not know the job.
     :param submitted_at: of this attempt; an older attempt's manifest at the same place does not count.
+    :param skips: exit codes of the command that say that there was nothing to do.
     """
     phase = JobPhase(phase)
     if manifest is not None and manifest.submission_id == submission_id and not _older(manifest, submitted_at):
@@ -78,6 +83,10 @@ def evaluate(
                 f"job {quoted(submission_id)} is {phase.value} after its script ended with exit code 0: OSCAR's "
                 "supervisor has not staged its outputs out",
             )
+        # What failed around the command, or killed it, is no word of the command's.
+        if manifest.error is None and not manifest.killed and manifest.exit_code in skips:
+            reason = f"job {quoted(submission_id)}: {manifest.summary}, which skips its task (skip_on_exit_code)"
+            return JobOutcome(OutcomeState.SKIPPED, reason)
         return JobOutcome(state, f"job {quoted(submission_id)}: {manifest.summary}")
     if phase in (JobPhase.PENDING, JobPhase.RUNNING, JobPhase.UNKNOWN):
         return JobOutcome(OutcomeState.RUNNING, f"job {quoted(submission_id)} is {phase.value}")

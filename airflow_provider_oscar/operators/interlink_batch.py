@@ -119,7 +119,7 @@ class InterLinkBatchOperator(InterLinkPodOperator):
         script: str = "",
         **kwargs: Unpack[OperatorArguments],
     ) -> None:
-        if unfit := sorted({"object_event", "inputs", "mode"} & kwargs.keys()):
+        if unfit := sorted({"object_event", "inputs", "mode", "skip_on_exit_code"} & kwargs.keys()):
             raise DefinitionError(
                 f"task {kwargs['task_id']!r} is a batch and takes no {unfit[0]}, which is for a job of one object; "
                 "give objects"

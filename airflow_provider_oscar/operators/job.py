@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import cached_property
@@ -37,7 +37,13 @@ from airflow_provider_oscar.lineage import operator_lineage
 from airflow_provider_oscar.operators import job_outputs
 from airflow_provider_oscar.operators.brief_wait import wait_briefly
 from airflow_provider_oscar.operators.job_access import renew_access
-from airflow_provider_oscar.operators.job_arguments import Reuse, checked_environment, longest_seconds, positive_seconds
+from airflow_provider_oscar.operators.job_arguments import (
+    Reuse,
+    checked_environment,
+    checked_exit_codes,
+    longest_seconds,
+    positive_seconds,
+)
 from airflow_provider_oscar.operators.job_building import described_request
 from airflow_provider_oscar.operators.job_ending import abandon_job, kill_job, withdraw_job
 from airflow_provider_oscar.operators.job_inputs import checked_checkpoint, find_objects, named_checkpoint
@@ -88,6 +94,7 @@ class JobOperator(BaseOperator, Generic[W]):
         stands for all objects below. By default those of the run, if it is about several and there is a command.
     :param resume_from: files of a checkpoint, each as ``object_event`` may be, or ``"previous-try"``.
     :param outputs: where outputs go by their names, see :mod:`airflow_provider_oscar.core.output_rules`.
+    :param skip_on_exit_code: exit code of the command, or several, that leave the task in state ``skipped``.
     """
 
     #: Names of the arguments that say where the job runs; placement looks there while the DAG file says them all.
@@ -124,6 +131,7 @@ class JobOperator(BaseOperator, Generic[W]):
         inputs: object = None,
         resume_from: object = None,
         outputs: Mapping[str, object] | None = None,
+        skip_on_exit_code: int | Collection[int] | None = None,
         **kwargs: Unpack[OperatorArguments],
     ) -> None:
         super().__init__(**kwargs)
@@ -141,6 +149,7 @@ class JobOperator(BaseOperator, Generic[W]):
         self.timeout = positive_seconds(self.task_id, "timeout", timeout)
         self.queue_timeout = positive_seconds(self.task_id, "queue_timeout", queue_timeout)
         self.poll_interval = positive_seconds(self.task_id, "poll_interval", poll_interval)
+        self.skip_on_exit_code = checked_exit_codes(self.task_id, skip_on_exit_code)
         self.deferrable = deferrable
         self.reuse = reuse
         self.link_urls: dict[str, str] = {}
@@ -307,6 +316,7 @@ class JobOperator(BaseOperator, Generic[W]):
             note=lambda job, status, manifest: self._push(context, job, status, manifest),
             finish=self._finish_outputs,
             save_log=self._save_log if self.output_uri else None,
+            skips=self.skip_on_exit_code,
             keep=self.keep_pod,
             report=lambda state, manifest: report(self.backend.name, state, manifest),
             pauses=self.store_pauses,

@@ -3,17 +3,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import Literal, overload
 
 from airflow.sdk import conf
 
 from airflow_provider_oscar.core.checks import check_command, check_environment, seconds
-from airflow_provider_oscar.core.errors import DefinitionError
+from airflow_provider_oscar.core.errors import DefinitionError, quoted
+from airflow_provider_oscar.jobs.manifest import KILLED
 
 #: When a job or result of a former try is taken.
 Reuse = Literal["retries", "always", "never"]
+#: Largest exit code that a process can have.
+LAST_EXIT_CODE = 255
 
 
 @overload
@@ -45,6 +48,27 @@ def longest_seconds(
     """
     seconds = timeout or conf.getfloat("oscar", "job_timeout", fallback=86_400.0) + run_time.total_seconds()
     return seconds if execution_timeout is None else min(seconds, execution_timeout.total_seconds())
+
+
+def checked_exit_codes(task_id: str, codes: object) -> tuple[int, ...]:
+    """Return the exit codes that skip a task, sorted; none for None.
+
+    :param task_id: of the task.
+    :param codes: one or several, as ``skip_on_exit_code`` of Airflow's own operators.
+    :raises DefinitionError: if one is no exit code that a command gives itself when it has not succeeded.
+    """
+    given = () if codes is None else codes if isinstance(codes, Collection) and not isinstance(codes, str) else (codes,)
+    for code in given:
+        if type(code) is not int or not 0 < code <= LAST_EXIT_CODE or code in KILLED:
+            hint = ""
+            if code == 0:
+                hint = "; 0 is success, which has a result"
+            elif code in KILLED:
+                hint = "; this one says that something killed the command, whose work may be left undone"
+            raise DefinitionError(
+                f"skip_on_exit_code of task {task_id!r} is {quoted(code)}; expected exit codes from 1 to 255{hint}"
+            )
+    return tuple(sorted({*given}))
 
 
 def checked_environment(

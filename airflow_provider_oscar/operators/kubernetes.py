@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Unpack
@@ -70,6 +70,8 @@ class KubernetesJobOperator(PodJobOperator):
         (values templated). The first pattern that matches counts, ``*`` matches slashes too, and without a slash a
         pattern is matched against the last part of the name. Such files are below ``<its id>/`` there; the rest, log
         and manifest go to ``output_uri``, which ``""`` stands for. ``{"uri": …, "conn_id": …}`` names a connection.
+    :param skip_on_exit_code: exit code of the command, or several, that leave the task in state ``skipped``: none by
+        default. What the manifest does not prove, and what the supervisor itself reports, skips nothing.
     :param mode: ``inline``, this provider's supervisor; or ``faas-supervisor``, OSCAR's own beside the command, which
         needs the stores' credentials on the compute side and proves less: its manifest is not bound to the attempt.
     :param keep_pod: ``"never"`` (default), ``"on_failure"`` or ``"always"``: whether the pod of a job that has ended
@@ -122,6 +124,7 @@ class KubernetesJobOperator(PodJobOperator):
         inputs: object = None,
         resume_from: object = None,
         outputs: Mapping[str, object] | None = None,
+        skip_on_exit_code: int | Collection[int] | None = None,
         mode: Mode = "inline",
         keep_pod: KeepPod = "never",
         pod_options: PodOptions | None = None,
@@ -143,6 +146,7 @@ class KubernetesJobOperator(PodJobOperator):
             inputs=inputs,
             resume_from=resume_from,
             outputs=outputs,
+            skip_on_exit_code=skip_on_exit_code,
             **kwargs,
         )
         if target is not None and target.kind != KubernetesBackend.name:

@@ -85,6 +85,8 @@ class OscarJobOperator(JobOperator[OscarWork]):
         (values templated). The first pattern that matches counts, ``*`` matches slashes too, and without a slash a
         pattern is matched against the last part of the name. Such files are below ``<its id>/`` there; the rest, log
         and manifest go to ``output_uri``, which ``""`` stands for. ``{"uri": …, "conn_id": …}`` names a connection.
+    :param skip_on_exit_code: exit code of the command, or several, that leave the task in state ``skipped``: none by
+        default. What the manifest does not prove, and what the supervisor itself reports, skips nothing.
     :raises DefinitionError: in the DAG file, if both or neither of ``command`` and ``payload`` are given.
     """
 
@@ -138,6 +140,7 @@ class OscarJobOperator(JobOperator[OscarWork]):
         inputs: object = None,
         resume_from: object = None,
         outputs: Mapping[str, object] | None = None,
+        skip_on_exit_code: int | Collection[int] | None = None,
         **kwargs: Unpack[OperatorArguments],
     ) -> None:
         super().__init__(
@@ -155,6 +158,7 @@ class OscarJobOperator(JobOperator[OscarWork]):
             inputs=inputs,
             resume_from=resume_from,
             outputs=outputs,
+            skip_on_exit_code=skip_on_exit_code,
             **kwargs,
         )
         self._check_one(command, payload, event_format)
@@ -174,6 +178,11 @@ class OscarJobOperator(JobOperator[OscarWork]):
             if command is not None:
                 raise DefinitionError(
                     f"task {self.task_id!r} has a command, whose manifest proves its success; leave success_when out"
+                )
+            if self.skip_on_exit_code:
+                raise DefinitionError(
+                    f"task {self.task_id!r} has success_when, with which nothing tells the exit code of its script; "
+                    "leave skip_on_exit_code out"
                 )
             check_rule(success_when, f"task {self.task_id!r}")
         if command is not None and not output_uri:

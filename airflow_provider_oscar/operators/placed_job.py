@@ -14,6 +14,7 @@ from airflow_provider_oscar._airflow import airflow_errors
 from airflow_provider_oscar.base_arguments import OperatorArguments, checks_arguments
 from airflow_provider_oscar.core.errors import (
     DefinitionError,
+    JobSkippedError,
     OscarProviderError,
     PermanentError,
     TransientError,
@@ -252,12 +253,14 @@ class PlacedJobOperator(PlacementOperator):
         return {**decision_facts, "task_id": self.task_id, "attempts": attempts}
 
     def _failed(self, context: Context, target: str, error: OscarProviderError) -> None:
-        """Note that a target failed the job; raise if the job itself is at fault, or a user insists on the target."""
+        """Note that a target failed the job; raise if that is no fault of its, or a user insists on the target."""
         task = self._task(context, target)
         self._state.running.pop(target, None)
         self._state.unproven.pop(target, None)
         if not error.target_fault:
-            self._cancel_all(context, "the job failed by a fault of its own")
+            skipped = isinstance(error, JobSkippedError)
+            why = f"{target} says that there is nothing to do" if skipped else "the job failed by a fault of its own"
+            self._cancel_all(context, why)
             self._state.clear(context)
             raise error
         inner = self._context(context, target)

@@ -85,7 +85,9 @@ def job_rows(
     query = _instances(dags, run).where(
         or_(TI.operator.in_(_job_operators()), left_job, remembers),
         TI.state.is_not(None),
-        TI.state.not_in(("skipped", "removed")),
+        TI.state != "removed",
+        # A branch that was not taken ran nothing; one whose job said that there was nothing to do has run it.
+        or_(TI.state != "skipped", left_job),
     )
     return _rows(session, query.limit(min(limit, ROWS)))
 

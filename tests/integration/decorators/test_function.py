@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from airflow.sdk import DAG
-from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskDeferred
 
 from airflow_provider_oscar.core.errors import DefinitionError, JobFailedError, LostContactError
 from airflow_provider_oscar.decorators.interlink import interlink_task
@@ -204,6 +204,20 @@ def test_error_on_the_worker_has_its_traceback_too(monkeypatch):
 
     with pytest.raises(AirflowFailException, match="KeyError: 'x'"):
         value_of(fails)
+
+
+@pytest.mark.usefixtures("runs")
+@pytest.mark.parametrize("local", ["False", "True"], ids=["in the job", "on the worker"])
+def test_a_function_that_exits_with_a_code_of_skip_on_exit_code_skips_its_task(store, monkeypatch, local):
+    monkeypatch.setenv("AIRFLOW__OSCAR__RUN_FUNCTIONS_LOCALLY", local)
+
+    def leaves():
+        import sys
+
+        sys.exit(99)
+
+    with pytest.raises(AirflowSkipException, match="exit code 99"):
+        value_of(leaves, skip_on_exit_code=99)
 
 
 @pytest.mark.usefixtures("cluster")

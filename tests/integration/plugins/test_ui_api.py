@@ -277,6 +277,26 @@ def test_jobs_of_the_newest_runs_are_listed_with_a_link_to_airflow(client, rows)
     assert of_run["comparison"] is None, "one job is compared with nothing"
 
 
+def test_a_job_that_skipped_its_task_is_listed_and_a_branch_that_was_not_taken_is_not(client, rows):
+    from airflow.models.taskinstance import TaskInstance as TI
+    from airflow.models.xcom import XComModel
+    from airflow.utils.session import create_session
+    from sqlalchemy import update
+
+    def change(state, key, instead):
+        with create_session() as session:
+            session.execute(update(TI).where(TI.task_id == "infer").values(state=state))
+            said = update(XComModel).where(XComModel.dag_id == "ui_dag", XComModel.key == key)
+            session.execute(said.values(key=instead))
+
+    change("skipped", "return_value", "job_id")  # which the job task pushes when its job has ended
+    try:
+        found = client.get(ROUTES["jobs"], headers=login("viewer")).json()["jobs"]
+    finally:
+        change("success", "job_id", "return_value")
+    assert [(job["dag_id"], job["state"]) for job in found] == [("ui_dag", "skipped")]
+
+
 def test_dags_that_the_user_may_not_read_are_left_out(client, rows, store, monkeypatch):
     from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
 

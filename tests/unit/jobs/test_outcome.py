@@ -32,6 +32,20 @@ def test_manifest_decides_against_any_phase(manifest, state, phase):
     assert evaluate(JOB, manifest, phase, age=OLD, grace=GRACE).state is state
 
 
+@pytest.mark.parametrize("phase", JobPhase)
+def test_an_exit_code_may_say_that_there_was_nothing_to_do(phase):
+    said = replace(BAD, exit_code=99)
+    assert evaluate(JOB, said, phase, age=OLD, grace=GRACE, skips=(98, 99)).state is OutcomeState.SKIPPED
+    assert evaluate(JOB, said, phase, age=OLD, grace=GRACE, skips=(98,)).state is OutcomeState.FAILED
+    assert evaluate(JOB, None, phase, age=OLD, grace=GRACE, skips=(99,)).state is not OutcomeState.SKIPPED
+
+
+@pytest.mark.parametrize("code", [137, 143])
+def test_what_killed_a_command_is_no_word_of_the_commands(code):
+    killed = replace(BAD, exit_code=code)
+    assert evaluate(JOB, killed, "failed", age=OLD, grace=GRACE, skips=(code,)).state is OutcomeState.FAILED
+
+
 @pytest.mark.parametrize(
     ("phase", "before", "after"),
     [

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from airflow.sdk import DAG
-from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskDeferred
 
 from airflow_provider_oscar import Fallback, FastestFinish, placed
 from airflow_provider_oscar.core.errors import TransientError
@@ -281,6 +281,38 @@ def test_a_late_job_is_started_twice_and_the_loser_is_cancelled(world, winner):
     assert revoked == [(second, first)[winner]], "whatever the loser left is not a result"
     assert (first if winner else second) not in {**world["oscar"].jobs, **world["cluster"].pods}
     assert run.execute("result")["output_uri"] == found["output_uri"]
+
+
+@pytest.mark.parametrize("ends", [0, 1], ids=["the first", "the second"])
+def test_a_late_job_that_finds_nothing_to_do_skips_the_task_and_the_other_is_cancelled(world, rows, ends):
+    run, pause, first, second = speculating(
+        world, skip_on_exit_code=99, policy=FastestFinish(explore_every=0), rows=rows
+    )
+    prove(world, (first, second)[ends], code=99)
+    world["oscar"].jobs[first] = "Failed" if ends == 0 else "Pending"
+    world["cluster"].put(second, JobPhase.FAILED if ends == 1 else JobPhase.PENDING)
+    with pytest.raises(AirflowSkipException, match="exit code 99"):
+        run.resume("elsewhere", pause, ended("failed", index=ends))
+    assert (second, first)[ends] not in {**world["oscar"].jobs, **world["cluster"].pods}
+    assert run.contexts["infer.elsewhere"]["task_state_store"].get(STATE_KEY)["running"] == {}
+    (record,) = decode_records(rows[f"recent:{('cloud', 'hpc')[ends]}"])
+    assert (record.succeeded, record.target_fault) == (False, False), "no measure of time, and no fault"
+    assert decode_placed(rows[f"placed:{('cloud', 'hpc')[ends]}"]) == ()
+
+
+def test_a_placed_job_that_finds_nothing_to_do_is_not_tried_elsewhere(world):
+    run = Run(skip_on_exit_code=[99])
+    run.choose()
+    pause = run.defers("cloud")
+    (name,) = world["oscar"].jobs
+    prove(world, name, code=99)
+    world["oscar"].jobs[name] = "Failed"
+    with pytest.raises(AirflowSkipException):
+        run.resume("cloud", pause, ended("failed")["event"])
+    assert run.pull("infer.cloud", FAULT) is None
+    # All before them are skipped then, which by their rules skips both.
+    rules = {name: run.dag.task_dict[f"infer.{name}"].trigger_rule for name in ("elsewhere", "result")}
+    assert rules == {"elsewhere": "one_failed", "result": "one_success"}
 
 
 @pytest.mark.parametrize("trouble", ["not cancelled", "not taken back", "not seen", "both ended"])
