@@ -18,6 +18,7 @@ KINDS = {
     "PermanentError": "the same attempt would fail the same way. The task fails at once.",
     "BadInputError": "the object itself is at fault. The task fails at once.",
     "JobFailedError": "the job ran and failed, or could not be run. The task fails at once.",
+    "JobSkippedError": "the command said that there was nothing to do. The task is skipped.",
     "LostContactError": "neither success nor failure is proven. `retries` apply; the next try looks before it repeats.",
     "StageError": "the job itself says so; its [exit code](../jobs.md#see-why-a-job-failed) decides.",
 }
