@@ -8,7 +8,10 @@ import re
 from itertools import combinations
 
 import pytest
+from airflow.sdk import DAG, BaseOperator
 
+import airflow_provider_oscar
+from airflow_provider_oscar.operators.oscar import OscarJobOperator
 from airflow_provider_oscar.sensors.objects import (
     DCacheNewObjectSensor,
     FileSystemNewObjectSensor,
@@ -69,3 +72,22 @@ def test_each_exception_is_needed():
         if documented(one)[name] != documented(other)[name]
     }
     assert different == OWN
+
+
+def deferrable():
+    kinds = (getattr(airflow_provider_oscar, name) for name in airflow_provider_oscar.__all__)
+    tasks = [each for each in kinds if inspect.isclass(each) and issubclass(each, BaseOperator)]
+    return [each for each in tasks if "deferrable" in inspect.signature(each).parameters]
+
+
+@pytest.mark.parametrize("kind", deferrable(), ids=lambda kind: kind.__name__)
+def test_what_may_be_deferred_is_by_default_whatever_airflow_is_configured_to(kind):
+    assert inspect.signature(kind).parameters["deferrable"].default is True
+
+
+def test_default_arguments_of_a_dag_keep_its_tasks_on_the_worker():
+    assert OscarJobOperator in deferrable()
+    with DAG("dag", schedule=None, default_args={"deferrable": False}):
+        job = OscarJobOperator(task_id="infer", service="s", command=["x"], output_uri="s3://out")
+        sensor = S3NewObjectSensor(task_id="wait", bucket="in")
+    assert (job.deferrable, sensor.deferrable) == (False, False)
