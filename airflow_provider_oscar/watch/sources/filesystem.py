@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_oscar.core.fsspec_urls import WITH_HOST, FsspecUrl
 from airflow_provider_oscar.hooks.connections import Connections
+from airflow_provider_oscar.hooks.filesystem.buckets import require_bucket
 from airflow_provider_oscar.hooks.filesystem.entries import below
 from airflow_provider_oscar.hooks.filesystem.hook import FileSystemHook
 from airflow_provider_oscar.watch.source import Page
@@ -64,8 +65,16 @@ class FileSystemSource(DirectorySource["FileSystemHook", "FileEntry"]):
         return self._root
 
     def entries(self, hook: FileSystemHook, directory: str, unreadable: Callable[[int], None]) -> Iterator[FileEntry]:
-        """Yield the entries of one directory."""
-        yield from hook.iter_entries(directory, unreadable=unreadable)
+        """Yield the entries of one directory.
+
+        :raises DefinitionError: if the place has none since its bucket is not there.
+        """
+        empty = True
+        for entry in hook.iter_entries(directory, unreadable=unreadable):
+            empty = False
+            yield entry
+        if empty and directory == self._root:
+            require_bucket(hook, directory)
 
     def page(self, batch: list[FileEntry], *, first: bool) -> Page:
         """Return the files."""

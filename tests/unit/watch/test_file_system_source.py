@@ -226,6 +226,58 @@ async def test_a_directory_that_is_missing_is_told_and_one_that_lost_everything_
     assert (await pages_of(source))[-1].last
 
 
+class StoreOfBuckets(BucketFileSystem):
+    """Lists what it has nothing of as clouds do: an empty prefix and a bucket that is not there are both absent."""
+
+    protocol = "gs"
+    buckets: set[str] = set()
+    looking = True
+    asked: list[str] = []
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return path.removeprefix("gs://").removeprefix("abfs://").strip("/")
+
+    def ls(self, path: str, detail: bool = True, max_results: int | None = None, **kwargs: Any) -> list[Any]:
+        self.asked.append(path)
+        if "/" in path or path not in self.buckets:
+            raise FileNotFoundError(path)
+        return []
+
+    def exists(self, path: str, **kwargs: Any) -> bool:
+        self.asked.append(path)
+        return self.looking and path in self.buckets
+
+
+@pytest.mark.parametrize("protocol", ["gs", "abfs"])
+async def test_a_bucket_that_is_not_there_is_named_and_an_empty_prefix_is_no_error(
+    protocol: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = StoreOfBuckets(skip_instance_cache=True)
+    monkeypatch.setattr(FileSystemHook, "fs", store)
+    monkeypatch.setattr(StoreOfBuckets, "buckets", {"real"})
+    for place in ("misspelt", "misspelt/in"):
+        with pytest.raises(DefinitionError, match="there is no bucket or container 'misspelt'"):
+            await events_of(f"{protocol}://{place}")
+    for looking in (True, False):  # with and without the right to look at the bucket itself
+        monkeypatch.setattr(StoreOfBuckets, "looking", looking)
+        for place in ("real", "real/in/deeper"):
+            assert await events_of(f"{protocol}://{place}") == {}
+
+
+async def test_only_an_empty_place_costs_another_question(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = StoreOfBuckets(skip_instance_cache=True)
+    monkeypatch.setattr(FileSystemHook, "fs", store)
+    monkeypatch.setattr(StoreOfBuckets, "ls", lambda self, path, **_: self.asked.append(path) or [_file(f"{path}/a")])
+    monkeypatch.setattr(StoreOfBuckets, "asked", [])
+    assert (await events_of("gs://real/in")).keys() == {"a"}
+    assert store.asked == ["real/in"]
+
+
+def _file(name: str) -> dict[str, Any]:
+    return {"name": name, "type": "file", "size": 1, "etag": "1", "mtime": NOON}
+
+
 async def test_what_cannot_be_read_is_counted_and_a_refused_directory_hides_no_other(bucket: Any) -> None:
     bucket.pipe({"/in/a/x": b"1", "/in/b/y": b"1"})
     BucketFileSystem.refused = {"/in/a"}
