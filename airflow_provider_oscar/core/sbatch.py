@@ -11,6 +11,7 @@ from typing import Any
 
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
 from airflow_provider_oscar.core.slurm import FIELD_OF_FLAG, SlurmOptions, flag_text
+from airflow_provider_oscar.core.slurm_notations import is_node_range
 
 #: sbatch's own short forms; those of the second table take no value.
 _LONG = {
@@ -119,9 +120,12 @@ def _value(name: str, field: str, value: str) -> object:
                 f"#SBATCH --mem={value}: expected a size such as 4G; a whole node cannot be asked for"
             )
         return max(round(int(match[1]) * _MIB[match[2].upper()]), 1)
+    if field == "nodes" and is_node_range(value):
+        return value
     if field in _NUMBERS:
         if not value.isascii() or not value.isdigit():
-            raise DefinitionError(f"#SBATCH --{name}={value}: expected one number")
+            what = "one number, or a range such as 2-4" if field == "nodes" else "one number"
+            raise DefinitionError(f"#SBATCH --{name}={value}: expected {what}")
         return int(value)
     return value
 

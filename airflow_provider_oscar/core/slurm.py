@@ -15,6 +15,7 @@ from datetime import timedelta
 
 from airflow_provider_oscar.core.checks import check_fields, check_has_value, is_template
 from airflow_provider_oscar.core.errors import DefinitionError, quoted
+from airflow_provider_oscar.core.slurm_notations import format_time, is_node_range
 from airflow_provider_oscar.core.slurm_signals import passing_on
 
 ANNOTATION_PREFIX = "slurm-job.vk.io/"
@@ -48,7 +49,6 @@ _VALUE = re.compile(r"[A-Za-z0-9_.,:=@%+/&|()\[\]*-]+")
 _FLAG = re.compile(r"--(?P<name>[a-z][a-z0-9-]*)(?:=(?P<value>.+))?", re.DOTALL)
 # These texts land unquoted in a shell command line.
 _WORD = re.compile(r"[A-Za-z0-9_.,:=@%+/-]+")
-_TIME = re.compile(r"(?:\d+-\d+(?::\d+){0,2}|\d+(?::\d+){0,2})", re.ASCII)
 _UNSAFE_IN_NAME = re.compile(r"[^A-Za-z0-9_.,:=@+/-]+")
 _NUMBERS = {"cpus_per_task": 1, "memory_mib": 1, "gpus": 0, "nodes": 1, "ntasks": 1, "ntasks_per_node": 1}
 
@@ -87,8 +87,6 @@ _REFUSED_FLAGS = {
     "version": "no job would be submitted",
     "clusters": "the plugin looks for its jobs in its own cluster",
 }
-#: Longer limits are beyond what SLURM counts: 2**32 minutes are none.
-_LONGEST = timedelta(days=3650)
 _MOUNT = re.compile(r"/[^:,]*:/[^:,]*(?::r[ow])?")
 
 
@@ -105,7 +103,8 @@ class SlurmOptions:
     :param account: account that is charged.
     :param qos: quality of service.
     :param constraint: node features, for example ``a100&nvlink``.
-    :param nodes: number of nodes, or None to leave it to SLURM.
+    :param nodes: number of nodes, or a range such as ``"2-4"``, of which SLURM gives as many as it has at once; None to
+        leave it to SLURM.
     :param ntasks: processes in all, or None; the command runs once unless a ``launcher`` starts it that often.
     :param ntasks_per_node: processes on each node, or None.
     :param job_name: name shown by ``squeue``; empty for ``<DAG>.<task>``.
@@ -153,6 +152,8 @@ class SlurmOptions:
         for name, least in _NUMBERS.items():
             number = getattr(self, name)
             if number is None and name != "gpus":
+                continue
+            if name == "nodes" and is_node_range(number):
                 continue
             if not isinstance(number, int) or isinstance(number, bool) or number < least:
                 raise DefinitionError(
@@ -254,49 +255,6 @@ def _fstab(mount: str) -> str:
     return f"{source}:{destination}:none:x-create=auto,rbind{',ro' if mode == ['ro'] else ''}"
 
 
-def format_time(limit: timedelta | str) -> str:
-    """Return a wall-clock limit in SLURM's notation.
-
-    :raises DefinitionError: if it is not positive (SLURM reads 0 as "no limit") or in no notation SLURM knows.
-    """
-    if isinstance(limit, timedelta):
-        seconds = -(-limit // timedelta(seconds=1))
-        if timedelta(0) < limit <= _LONGEST:
-            days, rest = divmod(seconds, 86400)
-            clock = f"{rest // 3600:02}:{rest // 60 % 60:02}:{rest % 60:02}"
-            return f"{days}-{clock}" if days else clock
-    elif isinstance(limit, str) and _TIME.fullmatch(limit) and timedelta(0) < parse_time_limit(limit) <= _LONGEST:
-        return limit
-    raise DefinitionError(
-        f"SlurmOptions.time is {quoted(limit)}; expected a positive timedelta, or minutes, MM:SS, HH:MM:SS, D-HH, "
-        f"D-HH:MM or D-HH:MM:SS, at most {_LONGEST.days} days"
-    )
-
-
-def parse_time_limit(limit: str) -> timedelta:
-    """Return what SLURM reads in a time: minutes where there is one number; after days, hours come first.
-
-    :param limit: in one of its notations.
-    """
-    days, dash, rest = limit.rpartition("-")
-    numbers = [min(int(each), 10**9) for each in rest.split(":")]
-    if dash:
-        hours, minutes, seconds = [*numbers, 0, 0][:3]
-    elif len(numbers) < 3:
-        hours, (minutes, seconds) = 0, [*numbers, 0][:2]
-    else:
-        hours, minutes, seconds = numbers
-    return timedelta(min(int(days or 0), 10**6), hours=hours, minutes=minutes, seconds=seconds)
-
-
-def time_limit(limit: timedelta | str) -> timedelta:
-    """Return a wall-clock limit as a length of time.
-
-    :param limit: as :func:`format_time` takes it.
-    """
-    return limit if isinstance(limit, timedelta) else parse_time_limit(format_time(limit))
-
-
 def check_annotations(annotations: Mapping[str, str]) -> None:
     """Refuse annotations that look as if they reached SLURM and do not.
 
@@ -345,6 +303,8 @@ def _hint(name: str) -> str:
     """How people who know SLURM's own notation say the same here."""
     if name == "memory_mib":
         return " of MiB, such as 4096 for 4G"
+    if name == "nodes":
+        return ", or a range such as '2-4' whose first number is the smaller one"
     return "; for a type of GPU write extra_flags=('--gres=gpu:TYPE:NUMBER',)" if name == "gpus" else ""
 
 

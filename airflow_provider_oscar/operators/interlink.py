@@ -16,7 +16,8 @@ from airflow_provider_oscar.base_arguments import OperatorArguments, checks_argu
 from airflow_provider_oscar.core.errors import DefinitionError
 from airflow_provider_oscar.core.pod_options import PodOptions
 from airflow_provider_oscar.core.sbatch import interpreter, with_script
-from airflow_provider_oscar.core.slurm import SlurmOptions, time_limit
+from airflow_provider_oscar.core.slurm import SlurmOptions
+from airflow_provider_oscar.core.slurm_notations import is_node_range, time_limit
 from airflow_provider_oscar.core.slurm_signals import check_signal
 from airflow_provider_oscar.hooks.interlink.hook import InterLinkHook
 from airflow_provider_oscar.jobs.builder import JOB_FILE
@@ -268,9 +269,12 @@ class InterLinkPodOperator(PodJobOperator):
         if slurm is None or wanted.launcher == "none":
             return options
         counts: dict[str, Any] = {
-            name: int(getattr(slurm, name))
+            name: int(given)
             for name in ("nodes", "ntasks", "ntasks_per_node")
-            if getattr(wanted, name) is None and getattr(slurm, name) is not None
+            # Of a range of nodes SLURM says to the job how many it has got.
+            if getattr(wanted, name) is None
+            and (given := getattr(slurm, name)) is not None
+            and not is_node_range(given)
         }
         return {**options, "options": msgspec.structs.replace(wanted, **counts)}
 

@@ -35,6 +35,11 @@ def test_directives_become_options_until_the_first_command():
     assert (found.gpus, found.ntasks_per_node, found.extra_flags) == (2, 4, ("--exclusive",))
 
 
+@pytest.mark.parametrize("line", ["#SBATCH --nodes=2-4", "#SBATCH -N 2-4", "#SBATCH -N2-4"])
+def test_a_range_of_nodes_is_one(line):
+    assert with_script(SlurmOptions(), f"#!/bin/bash\n{line}\n").flags()[1] == "--nodes=2-4"
+
+
 def test_what_the_target_says_itself_wins():
     own = SlurmOptions(partition="cpu", memory_mib=512, extra_flags=("--exclusive=user",))
     found = with_script(own, SCRIPT)
@@ -55,7 +60,8 @@ def test_sizes_of_memory(size):
     ("line", "why"),
     [
         ("#SBATCH --mem=0", "whole node"),
-        ("#SBATCH --nodes=2-4", "one number"),
+        ("#SBATCH --nodes=4-2", "one number, or a range such as 2-4"),
+        ("#SBATCH --ntasks=2-4", "expected one number"),
         ("#SBATCH --array=1-5", "one pod is one job"),
         ("#SBATCH partition=x", "not an option that is known"),
         ("#SBATCH -Z 1", "not an option that is known"),

@@ -19,9 +19,8 @@ from airflow_provider_oscar.core.slurm import (
     SlurmOptions,
     check_annotations,
     check_service_flags,
-    format_time,
-    parse_time_limit,
 )
+from airflow_provider_oscar.core.slurm_notations import format_time, parse_time_limit
 
 FLAGS = "slurm-job.vk.io/flags"
 
@@ -211,12 +210,25 @@ def test_a_text_in_place_of_a_tuple_is_refused(field):
 @pytest.mark.parametrize(
     ("field", "value"),
     [("cpus_per_task", 0), ("memory_mib", 0), ("gpus", -1), ("nodes", 0), ("gpus", True), ("cpus_per_task", 1.5),
-     ("memory_mib", 1.5), ("memory_mib", "4G"), ("memory_mib", "4Gi"), ("gpus", "a100:1"), ("nodes", "2-4"),
+     ("memory_mib", 1.5), ("memory_mib", "4G"), ("memory_mib", "4Gi"), ("gpus", "a100:1"), ("nodes", "4-2"),
+     ("nodes", "0-2"), ("nodes", "2-"), ("nodes", "1,3"), ("nodes", "1-8:2"), ("ntasks", "2-4"),
      ("cpus_per_task", "1500m")],
 )  # fmt: skip
 def test_numbers_out_of_range_are_refused(field, value):
     with pytest.raises(DefinitionError, match=f"{field} is"):
         SlurmOptions(**{field: value})
+
+
+@pytest.mark.parametrize("nodes", ["2-4", "2-2"])
+def test_a_range_of_nodes_is_passed_on_as_sbatch_takes_it(nodes):
+    assert f"--nodes={nodes}" in SlurmOptions(nodes=nodes).flags()
+    rendered = SlurmOptions(nodes="{{ params.nodes }}").rendered(lambda text: text.replace("{{ params.nodes }}", nodes))
+    assert rendered.nodes == nodes
+
+
+def test_how_to_say_a_range_of_nodes_is_in_the_message():
+    with pytest.raises(DefinitionError, match="'4-2'; expected a whole number >= 1, or a range such as '2-4'"):
+        SlurmOptions(nodes="4-2")
 
 
 def test_a_number_may_be_a_text():

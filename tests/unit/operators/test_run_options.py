@@ -16,6 +16,7 @@ from airflow_provider_oscar.operators.interlink import InterLinkPodOperator
 from airflow_provider_oscar.operators.kubernetes import KubernetesJobOperator
 from airflow_provider_oscar.operators.oscar import OscarJobOperator
 from airflow_provider_oscar.placement.targets import PlacementTarget
+from airflow_provider_oscar.supervisor.launch import launched
 from tests.support.fakes import EVENT, OUTPUT, FakeOscar, context
 
 
@@ -59,6 +60,21 @@ def test_launcher_uses_the_nodes_of_slurm_and_slurm_knows_the_processes(cluster,
     assert supervisor.built[0]["options"] == RunOptions(launcher="srun", ntasks=4, nodes=2)
     flags = cluster.created[0]["metadata"]["annotations"]["slurm-job.vk.io/flags"].split()
     assert {"--nodes=2", "--ntasks=4", "--exclusive"} <= set(flags)
+
+
+@pytest.mark.parametrize("launcher", ["srun", "mpirun", "torchrun"])
+def test_of_a_range_of_nodes_the_launcher_starts_what_slurm_gave(cluster, supervisor, launcher):
+    slurm = SlurmOptions(nodes="2-4", ntasks_per_node=8)
+    submitted(InterLinkPodOperator, slurm=slurm, run_options=RunOptions(launcher=launcher))
+    assert supervisor.built[0]["options"] == RunOptions(launcher=launcher, ntasks_per_node=8), "no number of nodes"
+    assert "--nodes=2-4" in cluster.created[0]["metadata"]["annotations"]["slurm-job.vk.io/flags"].split()
+    # What the supervisor then makes of it, where SLURM has given three.
+    counts = {"nodes": None, "ntasks": None, "ntasks_per_node": 8}
+    spec = {"launcher": launcher, "command": ["x"], "submission_id": "j", **counts}
+    given = {b"SLURM_JOB_NUM_NODES": b"3", b"SLURM_JOB_NODELIST": b"cn[1-3]"}
+    words = launched(spec, given)
+    expected = {"srun": ["--ntasks-per-node=8"], "mpirun": ["-n", "24"], "torchrun": ["--nnodes=3"]}[launcher]
+    assert set(expected) <= set(words)
 
 
 def test_launcher_starts_as_many_processes_as_slurm_is_asked_for(cluster, supervisor):
