@@ -40,7 +40,7 @@ def receiver(asset: str) -> Iterator[int]:
                 yield listening.getsockname()[1]
             finally:
                 server.should_exit = True
-                thread.join(10)
+                thread.join(120)
 
 
 def registered(asset: str) -> list[ObjectEvent]:

@@ -57,7 +57,7 @@ class Watch:
         finally:
             await producer.aclose()
 
-    async def until(self, condition: Callable[[], bool], *, seconds: float = 15) -> None:
+    async def until(self, condition: Callable[[], bool], *, seconds: float = 120) -> None:
         async with asyncio.timeout(seconds):
             while not condition():  # noqa: ASYNC110 - the condition is about other people's state
                 await asyncio.sleep(0.02)

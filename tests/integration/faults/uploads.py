@@ -134,7 +134,7 @@ class Uploader:
     def stop(self) -> None:
         """End, early if need be."""
         self._stopped.set()
-        self._thread.join(30)
+        self._thread.join(120)
         self.inbox.close()
 
     def burst(self, count: int) -> None:

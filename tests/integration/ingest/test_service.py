@@ -137,7 +137,7 @@ def test_the_service_starts_with_a_triggerer_only(monkeypatch: pytest.MonkeyPatc
     def wait_for_thread() -> None:
         for thread in threading.enumerate():
             if thread.name == "oscar-hand-over":
-                thread.join(20)
+                thread.join(120)
 
     listener = HandOverListener()
     listener.on_starting(object())  # what a task process is announced as

@@ -51,7 +51,7 @@ def test_elements_run_the_whole_command_each_and_the_plugin_reads_the_state_of_o
     script.write_text(SCRIPT.format(folder=tmp_path))
     job = slurm.submit(script)
     assert job.isdigit(), "the plugin is given one id, as for a job of its own"
-    end = time.monotonic() + 60
+    end = time.monotonic() + 120
     while (lines := asked(slurm, job)) and not all(STATE.findall(line) in (["CD"], ["F"]) for line in lines):
         assert time.monotonic() < end, lines
         time.sleep(0.2)

@@ -41,7 +41,7 @@ def airflow(platform, capsys) -> Callable[..., str]:
 
 @pytest.fixture
 def fdl(tmp_path):
-    (tmp_path / "script.sh").write_text('#!/bin/sh\necho by cli; grep -q wait "$INPUT_FILE_PATH" && sleep 60\n')
+    (tmp_path / "script.sh").write_text('#!/bin/sh\necho by cli; grep -q wait "$INPUT_FILE_PATH" && sleep 300\n')
     (tmp_path / "service.yaml").write_text(FDL)
     return tmp_path / "service.yaml"
 
@@ -60,7 +60,7 @@ def test_service_and_job_from_beginning_to_end(airflow, fdl):
         return next(str(each["status"]) for each in jobs if each["name"] == job)
 
     def until(job: str, wanted: str) -> None:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while status(job) != wanted:
             assert time.monotonic() < deadline
             time.sleep(0.1)

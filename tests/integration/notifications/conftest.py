@@ -54,7 +54,7 @@ class Watch:
             self.failing -= failed
             await self._producer.advance([AdvanceItem(page, AdvanceOutcome(acked=not failed, failed=int(failed)))])
 
-    async def until(self, condition: Callable[[], bool], *, seconds: float = 45) -> None:
+    async def until(self, condition: Callable[[], bool], *, seconds: float = 120) -> None:
         async with asyncio.timeout(seconds):
             while not condition():  # noqa: ASYNC110 - the condition is about other people's state
                 await asyncio.sleep(0.02)

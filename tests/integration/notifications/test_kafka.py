@@ -164,4 +164,4 @@ def test_nothing_is_lost_when_one_of_two_triggerers_is_killed(cluster, connectio
     finally:
         for member in members:
             member.kill()
-            member.wait(30)
+            member.wait(120)

@@ -67,7 +67,7 @@ def test_what_seaweedfs_tells_is_registered_as_a_listing_would_show_it(store: Lo
     client.complete_multipart_upload(
         Bucket="incoming", Key="in/large.h5", UploadId=upload, MultipartUpload={"Parts": parts}
     )
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while {event.key for event in receiving.registered(ASSET)} != names:
         assert time.monotonic() < deadline, [event.key for event in receiving.registered(ASSET)]
         time.sleep(0.2)

@@ -175,7 +175,7 @@ class Canned:
     def close(self) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        self._thread.join(5)
+        self._thread.join(120)
 
 
 @pytest.fixture

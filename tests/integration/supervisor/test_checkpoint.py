@@ -38,7 +38,7 @@ def test_command_that_saves_its_state_and_ends_is_interrupted_not_failed(store, 
 
 def test_command_that_did_not_expect_the_signal_is_interrupted_too(store, tmp_path):
     ready = tmp_path / "ready"
-    spec = job(store, ["/bin/sh", "-c", f'printf x > "$TMP_OUTPUT_DIR/x"; touch {ready}; exec sleep 60'])
+    spec = job(store, ["/bin/sh", "-c", f'printf x > "$TMP_OUTPUT_DIR/x"; touch {ready}; exec sleep 300'])
     run = signalled(tmp_path, spec, ready, signal.SIGUSR1)
     assert (run.code, run.error["reason"]) == (128 + signal.SIGUSR1, "interrupted")
     assert store.objects[BASE + "x"] == b"x"
@@ -106,7 +106,7 @@ def test_signal_reaches_the_whole_process_group(store, tmp_path, name):
     while not ready.exists() and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(getattr(signal, name))
-    out, _ = process.communicate(timeout=30)
+    out, _ = process.communicate(timeout=120)
     assert "child got it" in out
 
 
@@ -121,7 +121,7 @@ def test_a_signal_that_comes_while_the_input_is_staged_in_is_the_commands(store,
     store.faults["GET"].append(late)
     spec = job(store, saving(tmp_path / "ready", 75), input=source(store))
     process = start(tmp_path, spec, OSCAR_SUPERVISOR_HTTP_TIMEOUT="60", OSCAR_SUPERVISOR_STARTUP="60")
-    assert asked.wait(30)
+    assert asked.wait(120)
     process.send_signal(signal.SIGUSR1)
     gate.set()
     _, err = process.communicate(timeout=60)

@@ -104,7 +104,7 @@ def test_marker_line_stands_alone_after_output_without_newline(store, supervise)
 
 def test_timeout_ends_the_command_and_its_children(store, supervise):
     spec = job(
-        store, ["/bin/sh", "-c", 'trap "" TERM; sleep 60 & echo $! > "$TMP_OUTPUT_DIR/pid"; wait; wait'], timeout=0.3
+        store, ["/bin/sh", "-c", 'trap "" TERM; sleep 300 & echo $! > "$TMP_OUTPUT_DIR/pid"; wait; wait'], timeout=0.3
     )
     run = supervise(spec)
     assert run.code == 137
@@ -113,12 +113,12 @@ def test_timeout_ends_the_command_and_its_children(store, supervise):
 
 
 def test_timeout_of_a_command_that_then_reports_success_is_no_success(store, supervise):
-    run = supervise(job(store, ["/bin/sh", "-c", "trap 'exit 0' TERM; sleep 60 & wait"], timeout=0.3))
+    run = supervise(job(store, ["/bin/sh", "-c", "trap 'exit 0' TERM; sleep 300 & wait"], timeout=0.3))
     assert (run.code, run.manifest.exit_code) == (124, 124)
 
 
 def test_background_process_does_not_outlive_the_command(store, supervise):
-    spec = job(store, ["/bin/sh", "-c", 'sleep 60 >/dev/null 2>&1 & echo $! > "$TMP_OUTPUT_DIR/pid"'])
+    spec = job(store, ["/bin/sh", "-c", 'sleep 300 >/dev/null 2>&1 & echo $! > "$TMP_OUTPUT_DIR/pid"'])
     assert supervise(spec).code == 0
     assert not alive(int(output(store, spec, "pid")))
 
@@ -198,16 +198,16 @@ def test_manifest_names_slurm_job_and_node(store, supervise):
 
 def signalled(tmp_path: Path, spec: dict, ready: Path, number: int) -> Run:
     process = start(tmp_path, spec)
-    until = time.monotonic() + 20
+    until = time.monotonic() + 120
     while not ready.exists() and time.monotonic() < until:
         time.sleep(0.01)
     process.send_signal(number)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=120)
     return Run(process.returncode, out, err)
 
 
 def alive(pid: int) -> bool:
-    until = time.monotonic() + 2  # the orphan's new parent has yet to collect it
+    until = time.monotonic() + 60  # the orphan's new parent has yet to collect it
     while time.monotonic() < until:
         try:
             os.kill(pid, 0)

@@ -57,7 +57,7 @@ def test_output_is_shown_while_the_command_runs(store, tmp_path):
     assert process.stdout is not None
     shown = process.stdout.read(10)
     go.touch()
-    process.communicate(timeout=30)
+    process.communicate(timeout=120)
     assert shown == "no newline"
 
 
@@ -68,7 +68,7 @@ def test_python_prints_without_being_asked_to_flush(store, tmp_path):
     assert process.stdout is not None
     line = process.stdout.readline()
     go.touch()
-    process.communicate(timeout=30)
+    process.communicate(timeout=120)
     assert line == "begun\n"
 
 

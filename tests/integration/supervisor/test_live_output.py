@@ -60,9 +60,9 @@ def test_lines_appear_in_a_pipe_while_the_command_runs(store, tmp_path):
 
 
 def test_what_the_command_leaves_behind_does_not_keep_the_job_alive(store, tmp_path):
-    spec = job(store, ["/bin/sh", "-c", f"setsid sh -c 'sleep 60; touch {tmp_path}/late' & echo first"])
+    spec = job(store, ["/bin/sh", "-c", f"setsid sh -c 'sleep 300; touch {tmp_path}/late' & echo first"])
     with start(store, tmp_path, subprocess.PIPE, spec=spec) as process:
-        process.communicate(timeout=30)
+        process.communicate(timeout=120)
     assert process.returncode == 0
     assert not (tmp_path / "late").exists()
 
@@ -71,12 +71,12 @@ def test_lines_appear_in_a_log_file_that_is_appended_to(store, tmp_path):
     path = tmp_path / "job.log"
     with path.open("ab") as log:
         process = start(store, tmp_path, log.fileno())
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while b"first" not in path.read_bytes() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert process.poll() is None, "it was shown before the command could end"
     go_on(tmp_path)
-    assert process.wait(30) == 0
+    assert process.wait(120) == 0
     assert Manifest.from_marker(path.read_text(), SUBMISSION).succeeded
     assert path.read_text().count("first") == 1
 

@@ -51,7 +51,7 @@ def test_four_ranges_are_on_their_way_at_a_time(store, supervise):
     together = threading.Barrier(4)
 
     def wait_for_the_others(handler):
-        together.wait(30)
+        together.wait(120)
         handler.answer_part(DATA)
 
     store.faults["GET"].extend([wait_for_the_others] * 4)

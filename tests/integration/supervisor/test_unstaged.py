@@ -151,7 +151,7 @@ def test_file_that_keeps_changing_is_named_as_such(tmp_path, monkeypatch):
 @pytest.mark.parametrize("text", ["printf x > bad; chmod 0 bad", "mkdir bad; printf x > bad/x; chmod 0 bad"])
 def test_unreadable_file_or_directory_is_named(store, tmp_path, text):
     process = start(tmp_path, job(store, script(text)), through=without_privileges())
-    process.communicate(timeout=30)
+    process.communicate(timeout=120)
     manifest = json.loads(store.objects[BASE + "manifest.json"])
     assert process.returncode == 73
     assert [(each["name"], each["reason"]) for each in manifest["unstaged"]] == [("bad", "unreadable")]

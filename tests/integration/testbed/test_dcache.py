@@ -60,7 +60,7 @@ class Stream:
         self.opened = threading.Event()
         self._thread = threading.Thread(target=self._read, args=(channel,), daemon=True)
         self._thread.start()
-        assert self.opened.wait(10)
+        assert self.opened.wait(120)
 
     def _read(self, channel: str) -> None:
         try:
@@ -73,14 +73,14 @@ class Stream:
 
     def until(self, wanted: Callable[[str], bool]) -> str:
         """The next line that satisfies ``wanted``."""
-        while (line := self.lines.get(timeout=10)) is not None:
+        while (line := self.lines.get(timeout=120)) is not None:
             if wanted(line):
                 return line
         raise AssertionError("the stream ended first")
 
     def ended(self) -> bool:
         """Read to the end of the stream."""
-        while self.lines.get(timeout=10) is not None:
+        while self.lines.get(timeout=120) is not None:
             pass
         return True
 

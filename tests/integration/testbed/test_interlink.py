@@ -68,7 +68,7 @@ class Site:
 
     def until(self, name, *phases):
         phases = phases or ("Succeeded", "Failed")
-        wait_until(lambda: self.read(name).status.phase in phases, what=f"{name} is {phases}", timeout=30)
+        wait_until(lambda: self.read(name).status.phase in phases, what=f"{name} is {phases}", timeout=120)
         return self.read(name)
 
     def log(self, name, **options):
@@ -149,8 +149,8 @@ def test_deleting_a_running_pod_cancels_its_job_and_clears_its_directory(site):
     name = site.pod("sleep 300")
     pod = site.until(name, "Running")
     site.api.delete_namespaced_pod(name, "default")
-    wait_until(lambda: site.job_state(pod) == "CA", what="the job is cancelled", timeout=20)
-    wait_until(lambda: not list(site.directory.rglob(f"*{pod.metadata.uid}")), what="the directory is gone", timeout=20)
+    wait_until(lambda: site.job_state(pod) == "CA", what="the job is cancelled", timeout=120)
+    wait_until(lambda: not list(site.directory.rglob(f"*{pod.metadata.uid}")), what="no directory is left", timeout=120)
     with pytest.raises(ApiException, match="404"):
         site.read(name)
 
@@ -204,10 +204,10 @@ def test_node_turns_not_ready_and_back(queue_site):
         return site.api.read_node("slurm-cpu").status.conditions[0].status
 
     with site.faults.during(down=True):
-        wait_until(lambda: ready() == "False", what="the node is down", timeout=10)
+        wait_until(lambda: ready() == "False", what="the node is down", timeout=120)
         name = site.pod("true")
         assert "unreachable" in site.read(name).status.conditions[0].message
-    wait_until(lambda: ready() == "True", what="the node is back", timeout=10)
+    wait_until(lambda: ready() == "True", what="the node is back", timeout=120)
     assert site.until(name).status.phase == "Succeeded"
 
 
@@ -217,7 +217,7 @@ def test_job_is_orphaned_when_the_deletion_is_lost(queue_site):
     pod = site.until(name, "Running")
     site.faults.set(orphan_jobs=1)
     site.api.delete_namespaced_pod(name, "default")
-    wait_until(lambda: site.faults.orphan_jobs == 0, what="the deletion is lost", timeout=10)
+    wait_until(lambda: site.faults.orphan_jobs == 0, what="the deletion is lost", timeout=120)
     assert site.job_state(pod) == "R"
 
 

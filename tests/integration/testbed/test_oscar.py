@@ -137,12 +137,12 @@ def test_failed_script_still_succeeds_unless_strict(cluster, node):
 def test_one_slot_runs_one_job_and_a_deleted_job_is_killed(cluster):
     service = cluster.service(f"echo $$ > {cluster.directory}/pid; sleep 300")
     first, second = cluster.submit(service, "{}"), cluster.submit(service, "{}")
-    wait_until((cluster.directory / "pid").exists, what="the first job runs", timeout=20)
+    wait_until((cluster.directory / "pid").exists, what="the first job runs", timeout=120)
     assert [cluster.entry(service, job)["status"] for job in (first, second)] == ["Running", "Pending"]
     assert cluster.client.delete(f"/system/logs/{service}/{second}").status_code == 204
     pid = int((cluster.directory / "pid").read_text())
     assert cluster.client.delete(f"/system/logs/{service}/{first}").status_code == 204
-    wait_until(lambda: not os.path.exists(f"/proc/{pid}"), what="the script is gone", timeout=10)
+    wait_until(lambda: not os.path.exists(f"/proc/{pid}"), what="the script is gone", timeout=120)
     assert cluster.client.get(f"/system/logs/{service}").json() == {"jobs": {}}
 
 
@@ -152,8 +152,8 @@ def test_deleting_an_offloaded_job_cancels_its_batch_job(cluster):
     cluster.until(service, job, "Running")
     batch = next(one for one in cluster.slurm.jobs().values() if one.state == "R")
     assert cluster.client.delete(f"/system/logs/{service}/{job}").status_code == 204
-    wait_until(lambda: cluster.slurm.jobs()[batch.job_id].state == "CA", what="the batch job ends", timeout=20)
-    wait_until(lambda: not cluster.client.get(f"/system/logs/{service}").json()["jobs"], what="it is gone", timeout=20)
+    wait_until(lambda: cluster.slurm.jobs()[batch.job_id].state == "CA", what="the batch job ends", timeout=120)
+    wait_until(lambda: not cluster.client.get(f"/system/logs/{service}").json()["jobs"], what="it is gone", timeout=120)
 
 
 def test_body_too_large_for_a_variable_fails_the_job(cluster):
@@ -200,7 +200,7 @@ def test_upload_to_the_input_of_a_service_starts_its_job(cluster):
         output=[{"storage_provider": "minio.default", "path": f"{name}/out"}],
     )
     cluster.s3.client().put_object(Bucket=name, Key="in/a.txt", Body=b"hello")
-    wait_until(lambda: cluster.client.get(f"/system/logs/{service}").json()["jobs"], what="a job starts", timeout=30)
+    wait_until(lambda: cluster.client.get(f"/system/logs/{service}").json()["jobs"], what="a job starts", timeout=120)
     (job,) = cluster.client.get(f"/system/logs/{service}").json()["jobs"]
     assert job.startswith(f"{service}-")
     assert cluster.until(service, job) == "Succeeded"
@@ -235,13 +235,13 @@ def test_exposed_service_answers_stops_and_starts_again(cluster):
     def state():
         return cluster.client.get(f"{path}/deployment").json()["state"]
 
-    wait_until(lambda: state() == "ready", what="the service answers", timeout=30)
+    wait_until(lambda: state() == "ready", what="the service answers", timeout=120)
     assert httpx.get(f"{cluster.oscar.url}{path}/exposed/a", timeout=30).text == "there\n"
-    wait_until(lambda: cluster.client.get(f"{path}/deployment/logs").json()["entries"], what="it logs", timeout=10)
+    wait_until(lambda: cluster.client.get(f"{path}/deployment/logs").json()["entries"], what="it logs", timeout=120)
     assert cluster.client.post(f"{path}/stop").json()["state"] == "stopped"
     assert httpx.get(f"{cluster.oscar.url}{path}/exposed/a", timeout=30).status_code == 503
     cluster.client.post(f"{path}/start")
-    wait_until(lambda: state() == "ready", what="the service answers again", timeout=30)
+    wait_until(lambda: state() == "ready", what="the service answers again", timeout=120)
     assert cluster.client.delete(path).status_code == 204
     plain = cluster.service("true")
     assert cluster.client.post(f"/system/services/{plain}/stop").status_code == 400

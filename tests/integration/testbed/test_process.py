@@ -25,7 +25,7 @@ def _gone(pid: int) -> bool:
         return True
 
 
-def _eventually(check: Callable[[], bool], seconds: float = 10.0) -> bool:
+def _eventually(check: Callable[[], bool], seconds: float = 120.0) -> bool:
     deadline = time.monotonic() + seconds
     while not check():
         if time.monotonic() > deadline:
@@ -36,7 +36,7 @@ def _eventually(check: Callable[[], bool], seconds: float = 10.0) -> bool:
 
 @pytest.fixture
 def sleeper(tmp_path: Path):
-    program = Program("sleeper", ["sleep", "60"], log_path=tmp_path / "log")
+    program = Program("sleeper", ["sleep", "300"], log_path=tmp_path / "log")
     yield program
     program.stop()
 
@@ -63,15 +63,15 @@ def test_a_program_started_by_a_thread_outlives_the_thread(sleeper: Program):
     thread = threading.Thread(target=sleeper.start)
     thread.start()
     thread.join()
-    wait_until(lambda: "sleep" in Path(f"/proc/{sleeper.pid}/cmdline").read_text(), what="exec", timeout=10)
+    wait_until(lambda: "sleep" in Path(f"/proc/{sleeper.pid}/cmdline").read_text(), what="exec", timeout=120)
     assert sleeper.running
 
 
 def test_the_children_of_a_program_are_ended_with_it(tmp_path: Path):
-    script = f"sleep 60 & echo $! > {tmp_path}/child; wait"
+    script = f"sleep 300 & echo $! > {tmp_path}/child; wait"
     program = Program("parent", ["sh", "-c", script], log_path=tmp_path / "log")
     program.start()
-    wait_until(lambda: (tmp_path / "child").exists() and (tmp_path / "child").read_text() != "", what="x", timeout=10)
+    wait_until(lambda: (tmp_path / "child").exists() and (tmp_path / "child").read_text() != "", what="x", timeout=120)
     child = int((tmp_path / "child").read_text())
     program.stop()
     assert _eventually(lambda: _gone(child))
@@ -85,7 +85,7 @@ def test_a_program_that_ignores_sigterm_is_killed(tmp_path: Path):
         patience=0.2,
     )
     program.start()
-    wait_until(lambda: "ready" in program.log_tail(), what="it is ready", timeout=10)
+    wait_until(lambda: "ready" in program.log_tail(), what="it is ready", timeout=120)
     pid = program.pid
     program.stop()
     assert pid is not None
@@ -97,8 +97,8 @@ def test_a_program_dies_with_a_platform_that_is_killed(tmp_path: Path):
     code = (
         "import time, sys, pathlib\n"
         "from oscar_testbed.process import Program\n"
-        f"p = Program('x', ['sleep', '60'], log_path=pathlib.Path({str(tmp_path / 'log')!r}))\n"
-        "p.start(); print(p.pid, flush=True); time.sleep(60)\n"
+        f"p = Program('x', ['sleep', '300'], log_path=pathlib.Path({str(tmp_path / 'log')!r}))\n"
+        "p.start(); print(p.pid, flush=True); time.sleep(300)\n"
     )
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
@@ -153,5 +153,5 @@ def test_an_error_at_the_start_reaches_the_caller():
 def test_the_environment_is_the_one_given(tmp_path: Path):
     program = Program("env", ["sh", "-c", "echo $GIVEN"], log_path=tmp_path / "log", env={**os.environ, "GIVEN": "42"})
     program.start()
-    wait_until(lambda: "42" in program.log_tail(), what="it printed", timeout=10)
+    wait_until(lambda: "42" in program.log_tail(), what="it printed", timeout=120)
     program.stop()

@@ -25,7 +25,7 @@ def stray(directory: Path, script: str = "exec sleep 300") -> Iterator[subproces
     environment = {**os.environ, strays.VARIABLE: str(directory)}
     process = subprocess.Popen(["sh", "-c", script], env=environment, start_new_session=True)
     try:
-        wait_until(lambda: process.pid in strays.find(directory), what="it is found", timeout=30)
+        wait_until(lambda: process.pid in strays.find(directory), what="it is found", timeout=120)
         yield process
     finally:
         process.kill()
@@ -41,16 +41,16 @@ def unmarked(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_processes_of_a_directory_are_ended_and_others_are_not(tmp_path: Path):
     with stray(tmp_path / "one") as one, stray(tmp_path / "one-more") as other:
         assert strays.end(tmp_path / "one") == 1
-        assert one.wait(30) != 0
+        assert one.wait(120) != 0
         assert other.poll() is None
 
 
 def test_a_process_that_does_not_want_to_end_is_killed(tmp_path: Path):
     ready = tmp_path / "ready"
     with stray(tmp_path, f"trap '' TERM; touch {ready}; while :; do sleep 0.05; done") as process:
-        wait_until(ready.exists, what="it ignores the signal", timeout=30)
+        wait_until(ready.exists, what="it ignores the signal", timeout=120)
         assert strays.end(tmp_path, patience=0.2) >= 1
-        assert process.wait(30) == -9
+        assert process.wait(120) == -9
 
 
 def test_a_process_never_ends_itself_or_who_started_it(tmp_path: Path):
@@ -64,13 +64,13 @@ def test_down_ends_what_was_left_behind(tmp_path: Path):
     assert background.stop(tmp_path) == "nothing is up"
     with stray(tmp_path) as process:
         assert background.stop(tmp_path) == "nothing is up; ended 1 processes that were left behind"
-        assert process.wait(30) != 0
+        assert process.wait(120) != 0
 
 
 def test_the_next_platform_ends_what_was_left_behind(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
     with stray(tmp_path) as process:
         with background.only_one(tmp_path):
-            assert process.wait(30) != 0
+            assert process.wait(120) != 0
             assert owner(tmp_path / "lock") == os.getpid()
         assert "ended 1 processes" in capfd.readouterr().err
     assert owner(tmp_path / "lock") is None

@@ -219,7 +219,7 @@ async def _run(kind: str, asked: Asked, many: int, enough: Callable[[], bool]) -
     """Run triggers of a kind until the peer has seen enough of them."""
     running = [asyncio.ensure_future(KINDS[kind](asked)) for _ in range(many)]
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while not enough() and not all(each.done() for each in running):  # noqa: ASYNC110 - threads tell of it
                 await asyncio.sleep(0.01)
             await asyncio.sleep(0.3)  # for what is made of the answer

@@ -39,8 +39,8 @@ async def test_after_429_the_channel_is_made_when_the_server_said(dcache: LocalD
         dcache.namespace.faults.set(throttle_next=3)
         await asyncio.to_thread(dcache.restart_frontend)
         dcache.put("/throttled/meanwhile", b"1")
-        await watch.until(lambda: "meanwhile" in watch.heard and watch.listings > listings, seconds=30)
-        await watch.until(lambda: watch.connected, seconds=30)
+        await watch.until(lambda: "meanwhile" in watch.heard and watch.listings > listings)
+        await watch.until(lambda: watch.connected)
         assert dcache.namespace.faults.throttle_next == 0
         dcache.put("/throttled/after", b"1")
         await watch.until(lambda: "after" in watch.heard)

@@ -110,7 +110,7 @@ async def test_without_notifications_the_directory_is_listed_more_often(
         finally:
             await asyncio.to_thread(dcache.restart_frontend)
         dcache.put("/quiet/after", b"1")
-        await watch.until(lambda: "after" in watch.heard, seconds=30)
+        await watch.until(lambda: "after" in watch.heard)
     assert len(warnings(caplog)) <= 6
 
 
@@ -119,8 +119,8 @@ async def test_a_watch_that_loses_its_directory_finds_the_new_one(dcache: LocalD
     async with watching("/replaced", poll_interval=0.3) as watch:
         await asyncio.to_thread(dcache.namespace.delete, "/replaced", recursive=True)
         dcache.put("/replaced/new", b"1")
-        await watch.until(lambda: "new" in watch.heard, seconds=30)
-        await watch.until(lambda: watch.connected, seconds=30)
+        await watch.until(lambda: "new" in watch.heard)
+        await watch.until(lambda: watch.connected)
         dcache.put("/replaced/newer", b"1")
         await watch.hears("newer", "created")
 

@@ -24,8 +24,8 @@ def heard(number, frame):
 signal.signal(signal.SIGUSR1, heard)
 print("ready", flush=True)
 if not os.fork():
-    time.sleep(60)  # a copy, for an object of a batch: it would say so as well
-time.sleep(60)
+    time.sleep(300)  # a copy, for an object of a batch: it would say so as well
+time.sleep(300)
 """
 
 
@@ -39,7 +39,7 @@ def test_the_supervisor_alone_hears_the_signal_and_the_exit_code_is_the_scripts(
     )
     with out.open("w") as log:
         batch = subprocess.Popen(["bash", str(script)], stdout=log, stderr=log, start_new_session=True)
-    end = time.monotonic() + 60
+    end = time.monotonic() + 120
     while "ready" not in out.read_text():
         assert time.monotonic() < end
         time.sleep(0.05)
@@ -63,7 +63,7 @@ def test_a_signal_that_comes_before_the_supervisor_is_ready_is_kept_for_it(tmp_p
         batch = subprocess.Popen(["bash", str(script)], stdout=log, stderr=log, start_new_session=True)
 
     def until(word):
-        end = time.monotonic() + 60
+        end = time.monotonic() + 120
         while word not in out.read_text():
             assert time.monotonic() < end
             time.sleep(0.05)

@@ -92,7 +92,7 @@ def read_settings(broker: StompBroker, **fields: object) -> StompSettings:
 
 async def test_messages_of_the_destination_arrive_and_no_others():
     with StompBroker() as broker:
-        async with asyncio.timeout(30), aclosing(subscribe(read_settings(broker), None, TOPIC)) as frames:
+        async with asyncio.timeout(120), aclosing(subscribe(read_settings(broker), None, TOPIC)) as frames:
             assert await anext(frames) is None  # subscribed
             broker.publish("/topic/other", b"no")
             broker.publish(TOPIC, b"a:\n\0b", event_type="close")

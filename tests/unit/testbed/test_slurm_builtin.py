@@ -56,7 +56,7 @@ def test_job_that_was_put_off_waits(tmp_path):
     slurm = BuiltinSlurm(tmp_path)
     slurm.start()
     job_id = slurm.submit(script)
-    wait_until(lambda: slurm.jobs()[job_id].reason == "BeginTime", what="the queue says why it waits", timeout=10)
+    wait_until(lambda: slurm.jobs()[job_id].reason == "BeginTime", what="the queue says why it waits", timeout=120)
     assert slurm.jobs()[job_id].state == "PD"
     slurm.stop()
 

@@ -66,7 +66,7 @@ async def test_what_airflow_did_not_store_is_reported_again(bucket: FakeBucket) 
     unstored = FakeTriggerer(bucket, watcher())
     unstored.storing = False
     starting = asyncio.create_task(unstored.__aenter__())
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while bucket.pages < 4:  # noqa: ASYNC110 - the bucket has no event for it
             await asyncio.sleep(0.001)
     await quiet()
@@ -86,7 +86,7 @@ async def test_nothing_is_remembered_of_a_page_whose_events_were_never_stored(
     unstored = FakeTriggerer(bucket, watcher(), ack_timeout=0.1)
     unstored.storing = False
     async with unstored:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             while not unstored.failed:  # noqa: ASYNC110 - Airflow gives up on the watcher
                 await asyncio.sleep(0.02)
         await quiet()

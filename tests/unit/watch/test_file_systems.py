@@ -53,7 +53,7 @@ async def test_each_file_is_reported_once_also_after_a_restart(tmp_path: Path, m
             asset_name="inbox", url=tmp_path.as_uri(), start="all", poll_interval=0.01, quiet_period=0, suffix=".h5"
         )
         found: list[str] = []
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             async for event in trigger.run():
                 found.append(event.payload["key"])
                 if len(found) == count:

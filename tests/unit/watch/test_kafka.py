@@ -68,7 +68,7 @@ def record(key: str) -> dict[str, object]:
 
 async def deliveries(found: KafkaChannel, count: int) -> list[Delivery]:
     taken: list[Delivery] = []
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         async for delivery in found.listen():
             if delivery is not None:
                 taken.append(delivery)
@@ -89,7 +89,7 @@ async def refuse_all(found: KafkaChannel) -> None:
 async def rounds(found: KafkaChannel, count: int) -> None:
     """Read on, so that what is due is committed."""
     stream = found.listen()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         left = count
         async for delivery in stream:
             if delivery is not None and delivery.ack is not None:
@@ -193,7 +193,7 @@ async def test_more_messages_than_are_kept_wait_and_each_is_processed() -> None:
     listener = NotificationListener(found)
     listener.start()
     seen: set[str] = set()
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while 0 not in topic.asked[1:]:  # noqa: ASYNC110 - as much is open as may be, and no message is asked for
             await asyncio.sleep(0)
         while topic.committed < count:

@@ -233,7 +233,7 @@ async def test_what_is_written_is_proportional_to_what_is_new(bucket: FakeBucket
         bucket.page_size = 1000
         bucket.objects = {f"{number:05}": listed(f"{number:05}") for number in range(count)}
         async with FakeTriggerer(bucket, watcher()) as triggerer:
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(120):
                 while len(triggerer.keys()) < count:  # noqa: ASYNC110 - the triggerer is at work
                     await asyncio.sleep(0.01)
             await triggerer.wait_idle()

@@ -100,7 +100,7 @@ async def test_a_dataset_is_listed_when_a_message_names_it_and_after_each_connec
     with StompBroker() as broker:
         watched = NotifiedSource(listing, open_channel, reconcile_interval=3600.0, spacing=0.0)
         task = asyncio.create_task(follow())
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             await until(1)
             assert watched.listener is not None
             await watched.listener.wait_first_attempt(10)

@@ -41,7 +41,7 @@ _PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
 #: Seconds in which slurmctld has written down what changed.
 _SAVED_WITHIN = 8.0
 #: How often it is asked to, while jobs keep changing.
-_SAVES = 3
+_SAVES = 5
 #: Release from which on slurmd does without control groups; earlier ones load a plugin for them in any case.
 _WITHOUT_CGROUPS = (23, 2)
 
@@ -211,13 +211,9 @@ class RealSlurm:
 
     def freeze(self, seconds: float) -> None:
         """Let the controller answer nobody for a while; jobs that run go on, and nothing is forgotten."""
-        controllers = [daemon for daemon in self._daemons if daemon.name == "slurmctld" and daemon.pid is not None]
-        for number in (signal.SIGSTOP, signal.SIGCONT):
-            for daemon in controllers:
-                if (pid := daemon.pid) is not None:
-                    os.kill(pid, number)
-            if number == signal.SIGSTOP:
-                time.sleep(seconds)
+        self._signal_controller(signal.SIGSTOP)
+        time.sleep(seconds)
+        self._signal_controller(signal.SIGCONT)
 
     def kill_controller(self, pause: float) -> None:
         """Kill slurmctld as ``kill -9`` does once it has saved its jobs, and start it again; it finds them there.
@@ -228,34 +224,49 @@ class RealSlurm:
 
         :param pause: seconds in between.
         """
-        for _ in range(_SAVES):
-            if self._save_jobs():
+        (controller,) = (daemon for daemon in self._daemons if daemon.name == "slurmctld")
+        for left in reversed(range(_SAVES)):
+            told = self.log_path.stat().st_size
+            self._save_jobs()
+            self._signal_controller(signal.SIGSTOP)  # from here on it hears of nothing that it would not remember
+            if not left or not self._jobs_changed(told):
                 break
-        for daemon in self._daemons:
-            if daemon.name == "slurmctld":
-                daemon.kill()
-                time.sleep(pause)
-                daemon.start()
-                wait_until(self._nodes_up, what="every SLURM node is back", timeout=self._start_timeout, program=daemon)
+            self._signal_controller(signal.SIGCONT)
+        controller.kill()
+        time.sleep(pause)
+        controller.start()
+        wait_until(self._nodes_up, what="every SLURM node is back", timeout=self._start_timeout, program=controller)
 
-    def _save_jobs(self) -> bool:
-        """Have slurmctld write down its jobs; true when nothing has happened to one meanwhile.
+    def _save_jobs(self) -> None:
+        """Have slurmctld write down its jobs.
 
         It saves within seconds of a change that somebody asked for, so this asks for one; that a job has started may
         wait for minutes. Of jobs that have all ended it may have nothing left to save.
         """
-        began, saved = time.time(), self.directory / "state" / "job_state"
-        before = self.jobs()
-        for job in before.values():
+        for job in self.jobs().values():
             if not job.finished:
                 self._run(["scontrol", "update", f"JobId={job.job_id}", "Nice=0"])
+        asked, saved = time.time(), self.directory / "state" / "job_state"
         with suppress(PlatformError):
             wait_until(
-                lambda: saved.exists() and saved.stat().st_mtime > began,
+                lambda: saved.exists() and saved.stat().st_mtime > asked,
                 what="the jobs are saved",
                 timeout=_SAVED_WITHIN,
             )
-        return self.jobs() == before
+
+    def _jobs_changed(self, told: int) -> bool:
+        """Whether a job came, started or ended, by slurmctld's log, which it writes before it answers.
+
+        :param told: bytes of the log that are older.
+        """
+        with self.log_path.open("rb") as log:
+            log.seek(told)
+            return any(b"JobId=" in line and b"update_job" not in line for line in log)
+
+    def _signal_controller(self, number: signal.Signals) -> None:
+        for daemon in self._daemons:
+            if daemon.name == "slurmctld" and (pid := daemon.pid) is not None:
+                os.kill(pid, number)
 
     def environment(self) -> dict[str, str]:
         """What a shell needs so that ``squeue`` and its kin talk to this cluster."""
