@@ -198,7 +198,7 @@ class OscarS3Hook(NamedByConnection):
         while True:
             page = self.list_page(bucket, prefix, token=token, start_after=start_after, delimiter=delimiter)
             yield page
-            if not (token := progress.take(page.next_token)):
+            if not (token := progress.take(page)):
                 return
 
     def list_fan_out(self, bucket: str, prefix: str = "", *, workers: int = 4) -> Iterator[ListingPage]:
@@ -225,7 +225,7 @@ class OscarS3Hook(NamedByConnection):
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     below, _ = running.pop(future)
                     page = future.result()
-                    if following := progress[below].take(page.next_token):
+                    if following := progress[below].take(page):
                         waiting.appendleft((below, following))
                     yield page
 

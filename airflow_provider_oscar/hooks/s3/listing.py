@@ -24,6 +24,8 @@ from airflow_provider_oscar.hooks.http.xml import BoundedXml
 #: A page of 1000 keys of 1024 bytes, each byte percent-encoded, takes under 4 MiB; some stores honour larger pages.
 PAGE_BYTES = 32 * 1024 * 1024
 PAGE_ENTRIES = 20_000
+#: Pages in a row that show nothing new: stores have such where much was deleted, or folded, a thousand names each.
+IDLE_PAGES = 10_000
 #: A year beside something else.
 _DATED = re.compile(r"(?<!\d)\d{4}(?!\d)(?!$)|(?<!\d)(?<!^)\d{4}(?!\d)")
 #: Seconds, milliseconds, microseconds or nanoseconds since the epoch.
@@ -73,30 +75,43 @@ class NotAListingError(TransientError):
 class Progress:
     """Notices pages that lead to one that was there before, which would be listed forever.
 
-    One token is kept at a time, at distances that double, so that a cycle of any length is found (Brent).
+    One page is kept at a time, at distances that double, so that a cycle of any length is found (Brent): by its token,
+    and by what it shows, since a store that does not understand tokens may make up a new one for the same page.
 
     :param what: words for the message.
     """
 
     def __init__(self, what: str) -> None:
         self._what = what
-        self._kept = ""
+        self._kept, self._shown = "", 0
         self._steps, self._limit = 0, 1
+        self._idle, self._prefixes = 0, list[str]()
 
-    def take(self, token: str) -> str:
-        """Return the token of the next page.
+    def take(self, page: ListingPage) -> str:
+        """Return the token of the next page, empty after the last.
 
-        :param token: empty on the last page.
-        :raises TransientError: if it was there before.
+        :param page: the page that was listed.
+        :raises TransientError: if it was there before, or too many came in a row that show nothing new.
         """
-        if token and token == self._kept:
-            raise TransientError(
-                f"{self._what}: the store returned the same continuation token twice, so this listing has no end; "
-                "it is not used"
-            )
+        token = page.next_token
+        if not token:
+            return ""
+        shown = hash(tuple(each.key for each in page.events)) if page.events else 0
+        # A prefix may stand on several pages, of which each shows a part of what it folds.
+        news = page.events or page.skipped or page.common_prefixes != self._prefixes
+        self._idle, self._prefixes = 0 if news else self._idle + 1, page.common_prefixes
+        seen = ""
+        if token == self._kept:
+            seen = "the same continuation token twice"
+        elif page.events and shown == self._shown:
+            seen = "the same page twice, under another continuation token"
+        elif self._idle > IDLE_PAGES:
+            seen = f"{self._idle} pages in a row without anything new"
+        if seen:
+            raise TransientError(f"{self._what}: the store returned {seen}, so this listing has no end; it is not used")
         self._steps += 1
         if self._steps == self._limit:
-            self._kept, self._steps, self._limit = token, 0, 2 * self._limit
+            self._kept, self._shown, self._steps, self._limit = token, shown, 0, 2 * self._limit
         return token
 
 

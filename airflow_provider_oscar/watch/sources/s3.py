@@ -92,7 +92,7 @@ class S3Source(ListingSource):
         while True:
             asked = partial(hook.list_page, token=token, page_size=KEYS_PER_REQUEST, start_after=after or None)
             listing = await self._store.call(partial(asked, self.bucket, self.prefix))
-            token = progress.take(listing.next_token) or None
+            token = progress.take(listing) or None
             count += len(listing.events) + listing.skipped
             if token is None and not after:
                 self._empty_listings.require(count, self.display_name)

@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Remembers the last keys: cheapest, for layouts where each new key sorts after almost all others.
 
-It misses a version whose key sorts below the last ``lookback_keys`` keys.
+It misses a version whose key sorts below the last ``lookback_keys`` keys. A listing that is not in the order of keys,
+as of stores that know none, moves no cursor.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import pairwise
 from typing import ClassVar, Self, cast
 
 from airflow_provider_oscar.core.objects import ObjectEvent
@@ -43,7 +45,7 @@ class CursorState(WatchState):
         keys = cast("Mapping[int, str]", listed)
         waiting = min((key for digest, key in keys.items() if digest not in self.seen), default=None)
         kept = {digest: key for digest, key in keys.items() if digest in self.seen}
-        handled = sorted(kept.values())
+        handled = sorted(kept.values()) if _in_order(keys.values()) else []
         passed = [
             key for key in handled[: max(0, len(handled) - options.lookback_keys)] if waiting is None or key < waiting
         ]
@@ -67,6 +69,10 @@ class CursorState(WatchState):
     def header(self) -> CursorHeader:
         """Return the cursor."""
         return CursorHeader(start_after=self.start_after)
+
+
+def _in_order(keys: Iterable[str]) -> bool:
+    return all(before <= after for before, after in pairwise(keys))
 
 
 class CursorHeader(StateHeader, frozen=True, kw_only=True, tag=CursorState.name):

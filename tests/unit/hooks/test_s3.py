@@ -29,6 +29,7 @@ from airflow_provider_oscar.core.errors import (
     TransientError,
 )
 from airflow_provider_oscar.core.objects import ObjectEvent, StoreType, normalised_etag
+from airflow_provider_oscar.hooks.s3 import listing
 from airflow_provider_oscar.hooks.s3.errors import s3_error
 from airflow_provider_oscar.hooks.s3.hook import OscarS3Hook
 from airflow_provider_oscar.hooks.s3.listing import ListingPage, Progress, S3ListParser
@@ -208,19 +209,46 @@ def test_a_key_that_is_not_utf_8_stays_what_it_is():
     assert [event.key for event in parse(raw).events] == ["a\udcff", "a\udcfe"]
 
 
+def shown(token, *keys, prefixes=()):
+    events = [make_event(key, 1, "", datetime(2026, 1, 1, tzinfo=UTC)) for key in keys]
+    return ListingPage(events, list(prefixes), token, None)
+
+
 @given(lead=st.integers(0, 40), cycle=st.integers(1, 40))
 def test_tokens_that_come_round_end_the_listing(lead, cycle):
     progress = Progress("the listing")
     tokens = [f"lead {number}" for number in range(lead)] + [f"cycle {number % cycle}" for number in range(400)]
-    with pytest.raises(TransientError, match="has no end"):
-        list(map(progress.take, tokens))
+    with pytest.raises(TransientError, match="same continuation token twice, so this listing has no end"):
+        list(map(progress.take, map(shown, tokens)))
 
 
-@given(st.integers(1, 2000))
-def test_a_long_listing_has_its_end(pages):
+@given(lead=st.integers(0, 40), cycle=st.integers(1, 40))
+def test_pages_that_come_round_under_new_tokens_end_the_listing(lead, cycle):
     progress = Progress("the listing")
-    assert [progress.take(str(number)) for number in range(pages)] == [str(number) for number in range(pages)]
-    assert progress.take("") == ""
+    names = [f"lead {number}" for number in range(lead)] + [f"cycle {number % cycle}" for number in range(400)]
+    pages = [shown(str(number), name) for number, name in enumerate(names)]
+    with pytest.raises(TransientError, match="same page twice, under another continuation token, so this listing"):
+        list(map(progress.take, pages))
+
+
+@pytest.mark.parametrize("prefixes", [(), ("folded/",)])
+def test_pages_without_anything_new_end_the_listing_when_they_are_many(prefixes, monkeypatch):
+    monkeypatch.setattr(listing, "IDLE_PAGES", 20)
+    progress = Progress("the listing")
+    for number in range(20):
+        progress.take(shown(f"a{number}", prefixes=prefixes))
+    progress.take(shown("b", "there is something", prefixes=prefixes))
+    many = [shown(f"c{number}", prefixes=prefixes) for number in range(21)]
+    with pytest.raises(TransientError, match="21 pages in a row without anything new"):
+        list(map(progress.take, many))
+
+
+@given(st.integers(1, 2000), st.booleans())
+def test_a_long_listing_has_its_end(pages, empty):
+    progress = Progress("the listing")
+    for number in range(pages):
+        assert progress.take(shown(str(number), *([] if empty else [f"key {number}"]))) == str(number)
+    assert progress.take(shown("", f"key {pages - 1}")) == ""
 
 
 def test_an_entry_without_time_is_skipped_and_counted():

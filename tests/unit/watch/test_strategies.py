@@ -184,6 +184,11 @@ class TestCursor:
         assert state.start_after == "b"
         assert self.poll(state, "abcdefgh").new == ["c"]
 
+    def test_a_listing_in_no_order_moves_no_cursor(self) -> None:
+        state = self.poll(CursorState(), "hgfedcba").state
+        assert state.start_after == ""
+        assert self.poll(state, "hgfeAdcba").new == ["A"]
+
     def test_keys_are_compared_as_stores_sort_them(self) -> None:
         state = Poll(CursorState(), [written("\uffff")], options=WatchOptions(lookback_keys=0)).state
         assert Poll(state, [written("\U00010000")]).new == ["\U00010000"]
