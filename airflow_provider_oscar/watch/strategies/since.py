@@ -59,7 +59,10 @@ class Since:
         )
 
     def _ordered(self, events: list[ObjectEvent]) -> list[ObjectEvent]:
-        return sorted(events, key=lambda event: (event.modified, event.key))
+        # Pages may overlap, and show a key once more when it was overwritten meanwhile: then the newest counts.
+        ordered = sorted(events, key=lambda event: (event.modified, event.key))
+        newest = {event.key: event for event in ordered}
+        return [event for event in ordered if newest[event.key] is event]
 
     def _is_new(self, event: ObjectEvent) -> bool:
         return self._recent(event.modified) or event.reason is Reason.MOVED

@@ -117,6 +117,16 @@ async def test_a_batch_holds_all_new_objects_oldest_first(monkeypatch: pytest.Mo
     assert [found["key"] for found in event.payload["objects"]] == ["early", "late"]
 
 
+async def test_a_batch_holds_an_object_once_whose_key_stands_on_two_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    location = {"conn_id": "store", "bucket": "bucket"}
+    trigger = ObjectsTrigger(kind="s3", location=location, poll_interval=0.01, batch=True)
+    hook = FakeHook(listed("a"), listed("b"), listed("a"), listed("b", version=1, second=1))
+    hook._shown = 4
+    monkeypatch.setattr(S3_CONNECTIONS, "open_hook", lambda _: hook)
+    (event,) = [event async for event in trigger.run()]
+    assert [(found["key"], found["etag"]) for found in event.payload["objects"]] == [("a", "etag-0"), ("b", "etag-1")]
+
+
 @pytest.mark.parametrize(
     "poisoned",
     [listed("a\udcff.h5"), listed("a\0.h5"), listed("a.h5", size=2**70), listed("a.h5", size=-1), listed("a" * 20_000)],
