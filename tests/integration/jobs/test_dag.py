@@ -122,3 +122,52 @@ def test_each_index_of_a_mapped_group_has_its_own_object_decision_and_result(air
         assert (summary["target"], summary["object"]["uri"]) == (target, f"s3://incoming/{key}")
         manifest = result.xcom_pull(task_ids=f"each.infer.{target.replace('-', '_')}", map_indexes=index)
         assert s3.read_bytes(f"{manifest['output_uri']}{key}", 100) == text
+
+
+def test_a_job_that_finds_nothing_to_do_skips_all_that_is_behind_it(airflow_db, service, node, s3):
+    targets = [
+        PlacementTarget(name="cloud-cpu", kind="oscar"),
+        PlacementTarget(name="hpc-cpu", kind="interlink", node=node, slurm=SlurmOptions(time="5", memory_mib=256)),
+    ]
+    s3.put_bytes("incoming", "empty.txt", b"nothing")
+    with DAG("nothing_to_do", schedule=None) as dag:
+        result = placed(
+            "infer",
+            targets=targets,
+            policy=RuleBased(default="hpc-cpu"),
+            object_event=s3.head("incoming", "empty.txt").to_dict(),
+            service=service,
+            image=IMAGE,
+            command=["python3", "-c", "raise SystemExit(99)"],
+            output_uri=RESULTS,
+            poll_interval=0.3,
+            skip_on_exit_code=99,
+        )
+
+        @task
+        def publish(summary: dict[str, Any]) -> None:
+            raise AssertionError(summary)
+
+        publish(result)
+    instances = run(dag)
+    states = {name: str(each.state) for (name, _), each in instances.items()}
+    assert states.pop("infer.choose") == "success"
+    assert set(states) == {"infer.cloud_cpu", "infer.hpc_cpu", "infer.elsewhere", "infer.result", "publish"}
+    assert set(states.values()) == {"skipped"}
+    job_task = instances["infer.hpc_cpu", -1]
+    name = job_task.xcom_pull(task_ids="infer.hpc_cpu", key="job_id")
+    assert s3.read_bytes(f"{RESULTS}/{name}/manifest.json", 10_000) is not None, "what it left stays"
+
+
+def test_a_branch_that_is_mapped_by_itself_is_followed_and_looked_at(airflow_db, service, s3):
+    target = PlacementTarget(name="cloud-cpu", task_id="cloud", kind="oscar")
+    s3.put_bytes("incoming", "each.txt", b"hello")
+    with DAG("mapped_branch", schedule=None) as dag:
+        place = PlacementBranchOperator(task_id="place", policy=RuleBased(default="cloud-cpu"), targets=[target])
+        place >> OscarJobOperator.partial(
+            task_id="cloud", service=service, command=COPY, output_uri=RESULTS, poll_interval=0.3
+        ).expand(object_event=[s3.head("incoming", "each.txt").to_dict()])
+    (backend,) = [place._system_at(each) for each in place.targets]
+    assert backend is not None
+    assert backend.observe().up
+    assert str(run(dag)["cloud", 0].state) == "success"
