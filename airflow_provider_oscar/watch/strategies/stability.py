@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from itertools import islice
+from heapq import nsmallest
 
 from airflow_provider_oscar.core.objects import ObjectEvent
 
@@ -65,15 +65,15 @@ class ReleaseQueue:
 
         :param released: by fingerprint.
         """
-        waiting = (self._waiting | dict(released)).items()
-        self._waiting = dict(sorted(waiting, key=lambda item: (item[1].modified, item[1].key)))
+        self._waiting |= released
 
     def take(self, most: int) -> dict[int, ObjectEvent]:
         """Return the next part, oldest first.
 
         :param most: objects of it.
         """
-        taken = dict(islice(self._waiting.items(), most))
+        # Each listing shows again all that waits; to sort that each time held the event loop for three times as long.
+        taken = dict(nsmallest(most, self._waiting.items(), key=lambda item: (item[1].modified, item[1].key)))
         for digest in taken:
             del self._waiting[digest]
         return taken

@@ -20,7 +20,12 @@ from airflow_provider_oscar.watch.strategies import (
     WatchState,
     fingerprint,
 )
-from airflow_provider_oscar.watch.strategies.stability import MOST_CHANGES, ChangeDetector, StabilityFilter
+from airflow_provider_oscar.watch.strategies.stability import (
+    MOST_CHANGES,
+    ChangeDetector,
+    ReleaseQueue,
+    StabilityFilter,
+)
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -255,3 +260,15 @@ class TestChangeDetector:
     def test_overwriting_now_and_then_is_not_flickering(self) -> None:
         events = [written("a", etag=f"t{number // 2}") for number in range(40)]
         assert sum(self.listings(events)) == 20
+
+
+@given(st.lists(st.integers(0, 5), max_size=12), st.integers(1, 5))
+def test_what_is_released_is_taken_oldest_first_and_once_in_parts(ages: list[int], most: int) -> None:
+    queue, released = ReleaseQueue(), [written(str(n), NOON + seconds(age)) for n, age in enumerate(ages)]
+    queue.add(digests(released[::2]))
+    queue.add(digests(released))  # as the next listing shows them once more
+    parts = []
+    while queue:
+        parts.append(list(queue.take(most).values()))
+    assert all(len(part) == most for part in parts[:-1])
+    assert [event for part in parts for event in part] == sorted(released, key=lambda each: (each.modified, each.key))
