@@ -9,6 +9,7 @@ the interpreter's lock meanwhile: no other thread of the triggerer runs. The eng
 from __future__ import annotations
 
 import re
+import time
 from typing import TYPE_CHECKING
 
 from airflow_provider_oscar.core.errors import DefinitionError, PermanentError, quoted
@@ -16,7 +17,7 @@ from airflow_provider_oscar.core.errors import DefinitionError, PermanentError, 
 if TYPE_CHECKING:
     import regex
 
-#: Seconds of the process's computing time that one search may take; what is written well takes microseconds.
+#: Seconds of computing that one search may take; what is written well takes microseconds.
 SEARCH_SECONDS = 0.1
 #: Characters, or the like, that must be repeated for a match; the engine unfolds what is repeated a fixed number of
 #: times, and no name is as long.
@@ -64,14 +65,19 @@ class UserPattern:
         :param text: an object's name, of whatever length.
         :raises SlowPatternError: if that takes more than :data:`SEARCH_SECONDS`.
         """
-        try:
-            return self._compiled.search(text, timeout=SEARCH_SECONDS)
-        except TimeoutError as error:
-            raise SlowPatternError(
-                f"{self._name} {quoted(self._pattern)} takes more than {SEARCH_SECONDS} s of computing for "
-                f"{quoted(text)}; write it without repetitions within repetitions, such as (a+)+, "
-                "or next to each other, such as .*.*"
-            ) from error
+        began = time.thread_time()
+        while True:
+            try:
+                return self._compiled.search(text, timeout=SEARCH_SECONDS)
+            except TimeoutError as error:
+                # The engine counts what all threads of the process compute, and no name is to blame for the others.
+                if time.thread_time() - began < SEARCH_SECONDS / 2:
+                    continue
+                raise SlowPatternError(
+                    f"{self._name} {quoted(self._pattern)} takes more than {SEARCH_SECONDS} s of computing for "
+                    f"{quoted(text)}; write it without repetitions within repetitions, such as (a+)+, "
+                    "or next to each other, such as .*.*"
+                ) from error
 
 
 def _check_dialect(pattern: str, name: str) -> None:

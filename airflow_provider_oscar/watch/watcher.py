@@ -31,7 +31,7 @@ from airflow_provider_oscar.watch.status import WatcherStatus
 from airflow_provider_oscar.watch.strategies import STRATEGIES, Fingerprints, Start, WatchOptions, WatchState
 from airflow_provider_oscar.watch.strategies.base import Listed
 from airflow_provider_oscar.watch.strategies.stability import ChangeDetector, ReleaseQueue, StabilityFilter
-from airflow_provider_oscar.watch.threads import own_thread
+from airflow_provider_oscar.watch.threads import filter_in_thread, own_thread
 
 log = logging.getLogger(__name__)
 
@@ -167,9 +167,9 @@ class Watcher:
         if self._again_since is not None:
             recent = zip(digests, page.events, strict=True)
             new |= {digest: each for digest, each in recent if each.modified >= self._again_since}
-        if new and self._policy.in_thread:
-            return await asyncio.get_running_loop().run_in_executor(own_thread("watch-match"), self._wanted, new)
-        return self._wanted(new)
+        if not self._policy.in_thread:
+            return self._wanted(new)
+        return await filter_in_thread("watch-match", self._wanted, new)
 
     def _wanted(self, new: Mapping[int, ObjectEvent]) -> dict[int, ObjectEvent]:
         candidates = {digest: event for digest, event in new.items() if self._is_wanted(event)}

@@ -7,6 +7,7 @@ import asyncio
 import gc
 import logging
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -14,8 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_oscar.core import patterns
+from airflow_provider_oscar.core.objects import ObjectEvent
 from airflow_provider_oscar.triggers.objects import S3NewObjectTrigger
 from airflow_provider_oscar.watch import producer
+from airflow_provider_oscar.watch.watcher import Watcher
 from tests.unit.watch.conftest import FakeBucket, FakeStore, FakeTriggerer, listed, quiet, use_fakes
 
 
@@ -166,6 +169,26 @@ async def test_a_key_that_takes_an_expression_too_long_hides_no_other(
     assert (triggerer.keys("slow"), triggerer.keys("other")) == (["aaa"], ["aaa", hostile, "aab"])
     (told,) = (record.getMessage() for record in caplog.records if "is skipped" in record.getMessage())
     assert "regex '(a+)+$' takes more than 0.01 s" in told
+
+
+async def test_keys_are_matched_a_few_at_a_time_so_that_other_watchers_have_their_turn(
+    bucket: FakeBucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts: list[int] = []
+    matched = Watcher._wanted
+
+    def wanted(found: Watcher, new: Mapping[int, ObjectEvent]) -> dict[int, ObjectEvent]:
+        parts.append(len(new))
+        return matched(found, new)
+
+    monkeypatch.setattr(Watcher, "_wanted", wanted)
+    monkeypatch.setattr("airflow_provider_oscar.watch.threads._AT_ONCE", 2)
+    bucket.page_size = 5
+    fill(bucket, *"abcde")
+    async with FakeTriggerer(bucket, watcher(regex="[a-d]")) as triggerer:
+        await triggerer.list_once()
+        await triggerer.list_once()
+    assert (triggerer.keys(), parts) == ([*"abcd"], [2, 2, 1])
 
 
 async def test_a_state_store_that_is_away_delays_and_loses_nothing(
