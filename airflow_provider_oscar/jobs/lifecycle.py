@@ -66,8 +66,7 @@ class JobLifecycle(Generic[W]):
     :param save_log: copies a log below the job's output prefix and returns its URI; None where there is no such place.
     :param show: called with each job that ended and its whole log, after the part that is new was shown.
     :param report: called once with how each job ended, for metrics.
-    :param pauses: seconds between attempts to read the store, or to prepare a job with what is in it, while it is away:
-        a store that restarts fails no task, whatever its ``retries``.
+    :param pauses: seconds between attempts at a store that is away: one that restarts fails no task of any ``retries``.
     :param sleep: waits them.
     :param skips: exit codes by which the command says that there was nothing to do.
     :param keep: whether what an ended job leaves on the compute side stays there, for people to look at.
@@ -346,7 +345,7 @@ class JobLifecycle(Generic[W]):
             self.log.warning("Job %s has ended and is left where it ran: %s", job.job_id, error)
 
     def _cleanup_earlier(self, job: RunningJob, manifest: Manifest) -> None:
-        """Remove what a try that was killed left of a job whose success is proven, if it is ours and has ended."""
+        """Remove what a try that was killed left of a job that is proven to have done its work, if it is ours."""
         if not self.backend.cleans_up:
             return
         try:
@@ -355,7 +354,9 @@ class JobLifecycle(Generic[W]):
         except OscarProviderError as error:
             self.log.warning("Whether job %s left something behind cannot be seen: %s", job.job_id, error)
             return
-        if status.phase.ended:
+        # Kubernetes hears of the end seconds after the manifest is there, when nobody would come back.
+        over = self._outcome(job, manifest, status.phase).state is not OutcomeState.RUNNING
+        if status.phase.ended or (over and status.owner == job.owner != ""):
             self._cleanup(job, manifest, succeeded=True)
 
     def _show_rest(self, log: str, job: RunningJob) -> None:

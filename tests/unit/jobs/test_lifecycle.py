@@ -162,6 +162,18 @@ def test_a_job_that_succeeded_is_not_run_again(bench):
     assert len(bench.noted) == 2
 
 
+@pytest.mark.parametrize("phase", [JobPhase.PENDING, JobPhase.RUNNING, JobPhase.UNKNOWN])
+def test_a_job_that_succeeded_is_removed_although_its_end_is_not_known_yet(bench, phase):
+    mine = replace(JOB, deployment_id="d", request_digest="r", generation=1)
+    bench.stored = manifest("j")
+    bench.backend.jobs["j"] = JobStatus(phase, owner="d.r.2")  # somebody had it run again
+    assert isinstance(bench.start(mine), Concluded)
+    assert bench.backend.calls == []
+    bench.backend.jobs["j"] = JobStatus(phase, owner=mine.owner)
+    assert isinstance(bench.start(mine), Concluded)
+    assert bench.backend.calls == [("cleanup", "j")], "nobody comes back to it"
+
+
 @pytest.mark.parametrize("call", ["log", "cleanup"])
 @pytest.mark.parametrize(
     "error", [TransientError("503"), DefinitionError("403, forbidden"), PermanentError("too long")]
