@@ -183,6 +183,7 @@ def main() -> int:
         patience=PATIENCE,
         say=say,
         site=site,
+        streaming=1.0,
     ) as world:
         done, books = run(
             world, seed=given.seed, rounds=rounds, seconds=seconds, interval=given.interval, report=report

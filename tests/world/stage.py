@@ -59,6 +59,7 @@ class World:
     :param patience: seconds after the last incident in which no run ends, until what is left counts as stuck.
     :param kinds: of the incidents, as far as the site has them; none for a world without any.
     :param site: the outside systems; by default the embedded platform.
+    :param streaming: part of the seconds in which objects come.
     :param recovers_within: seconds after the last incident in which a run of each DAG must have ended.
     :param say: told what happens.
     """
@@ -66,6 +67,7 @@ class World:
     def __init__(
         self, directory: Path, *, seed: int, seconds: float, objects: int, patience: float, say: Callable[[str], None],
         recovers_within: float = 120.0,
+        streaming: float = 0.8,
         kinds: Sequence[str] = tuple(KINDS),
         site: Site | None = None,
     ) -> None:  # fmt: skip
@@ -75,6 +77,7 @@ class World:
         self.objects = objects
         self.patience = patience
         self.recovers_within = recovers_within
+        self.streaming = streaming
         self.chosen = kinds
         self.say = say
         self.ledger = LedgerServer(directory / "ledger.jsonl")
@@ -99,8 +102,9 @@ class World:
             self.airflow.start()
             inboxes = self.site.inboxes()
             each = self.objects // len(inboxes)
+            rate = each / (self.seconds * self.streaming)
             for box in inboxes:
-                uploader = Uploader(box, rate=each / self.seconds * 1.25, total=each, named=partial(name_of, box.name))
+                uploader = Uploader(box, rate=rate, total=each, named=partial(name_of, box.name))
                 self._uploaders[box.name] = uploader
                 stack.callback(uploader.stop)
             self._stack = stack.pop_all()
