@@ -17,7 +17,7 @@ from airflow_provider_oscar.core.errors import TransientError
 from airflow_provider_oscar.core.objects import ObjectEvent, StoreType
 from airflow_provider_oscar.core.replay import MEMORY_ANSWER, MEMORY_REQUEST
 from airflow_provider_oscar.triggers.objects import S3NewObjectTrigger
-from airflow_provider_oscar.watch import state_shapes, state_store, watcher
+from airflow_provider_oscar.watch import state_shapes, state_store, threads, watcher
 from airflow_provider_oscar.watch.source import ListingSource, Page
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -111,7 +111,7 @@ class InPlace(Executor):
 @pytest.fixture(autouse=True)
 def _without_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let watchers compute in the event loop: with threads, a busy machine decided what a test saw."""
-    for module in (state_store, watcher):
+    for module in (state_store, threads, watcher):
         monkeypatch.setattr(module, "own_thread", lambda name: InPlace())
 
 
